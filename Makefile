@@ -1,0 +1,39 @@
+# Everything that is done with this repository. `make` alone lists it.
+.DEFAULT_GOAL := help
+# The order of prerequisites counts: the count of tests is the last thing that `make ci` prints.
+.NOTPARALLEL:
+.PHONY: help run setup build test ci fmt lint docs deny
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: ## Build, and start a proxy with servers to try it on
+	cargo run --release -p weir -- demo
+
+setup: ## Install what the tests need and is missing (Debian packages, .venv)
+	@scripts/setup
+
+build: ## Build the release binaries
+	cargo build --release --workspace
+
+test: setup ## Run every test
+	@scripts/test
+
+ci: setup lint docs deny test ## Run all that continuous integration runs
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+lint: ## Check the format, and let clippy look for mistakes
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs: ## Build the documentation of the code
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+deny: ## Check licences, advisories and sources of the dependencies
+	@if command -v cargo-deny > /dev/null; then \
+		cargo deny check; \
+	else \
+		echo "deny: not checked, cargo-deny is not installed (cargo install cargo-deny)"; \
+	fi
