@@ -17,7 +17,7 @@ const CLASS_COUNT: usize = (SIZE_MAX_LOG2 - SIZE_MIN_LOG2 + 1) as usize;
 impl Buffers {
     /// The smallest capacity that is handed out, in bytes.
     pub const SIZE_MIN: usize = 1 << SIZE_MIN_LOG2;
-    /// The largest capacity that is kept, in bytes. Larger buffers come from and go to the allocator.
+    /// The largest capacity that is kept, in bytes. Larger ones come from and go to the allocator.
     pub const SIZE_MAX: usize = 1 << SIZE_MAX_LOG2;
     /// The most that is kept unused, in bytes: a few batches of large replies. Default 2 MiB.
     pub const KEPT_BYTES_MAX: usize = 2 << 20;
@@ -82,7 +82,8 @@ mod tests {
         let address = buffer.as_ptr();
         buffers.give(buffer);
         assert_eq!(buffers.kept_bytes(), 512);
-        assert_eq!(buffers.take(400).as_ptr(), address);
+        let reused = buffers.take(400);
+        assert_eq!(reused.as_ptr(), address);
         assert_eq!(buffers.kept_bytes(), 0);
     }
 

@@ -115,7 +115,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn holds_what_was_pushed(pieces in prop::collection::vec((any::<bool>(), 0usize..40_000), 0..30)) {
+        fn holds_what_was_pushed(
+            pieces in prop::collection::vec((any::<bool>(), 0usize..40_000), 0..30),
+        ) {
             let mut buffers = Buffers::new();
             let mut chain = Chain::new();
             let mut model = Vec::new();

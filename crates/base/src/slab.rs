@@ -186,7 +186,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_map(operations in prop::collection::vec((any::<bool>(), 0usize..64), 1..300)) {
+        fn behaves_like_a_map(
+            operations in prop::collection::vec((any::<bool>(), 0usize..64), 1..300),
+        ) {
             let mut slab = Slab::new();
             let mut model: HashMap<Key, usize> = HashMap::new();
             let mut keys = Vec::new();

@@ -1,8 +1,8 @@
 //! A hierarchical timer wheel (Varghese and Lauck, 1987, scheme 6) with millisecond ticks.
 //!
 //! It has no cancel: an owner whose deadline moved is told too early, looks, and sets its timer
-//! again. So each owner has at most one entry, and setting a timer on the path of a request is
-//! free. Invariant: an entry fires at or after its deadline, never before, and once.
+//! again. So an owner has one entry, or few, and a deadline that moves away costs nothing.
+//! Invariant: an entry fires at or after its deadline, never before, and once.
 
 use crate::time::Time;
 
@@ -66,9 +66,10 @@ impl<T> TimerWheel<T> {
         if self.count == 0 {
             return None;
         }
-        (0..LEVEL_COUNT).filter_map(|level| self.next_tick_of(level)).min().map(|tick| {
-            Time::from_ns(tick.saturating_mul(TICK_NS))
-        })
+        (0..LEVEL_COUNT)
+            .filter_map(|level| self.next_tick_of(level))
+            .min()
+            .map(|tick| Time::from_ns(tick.saturating_mul(TICK_NS)))
     }
 
     /// Moves the wheel to `now` and appends the owners whose deadline has come, in no set order.
@@ -123,7 +124,8 @@ impl<T> TimerWheel<T> {
         // a coarse level that has begun already must not be used: it would fire a round too late.
         let mut level = ((63 - distance.leading_zeros()) / SLOT_BITS) as usize;
         let mut shift = SLOT_BITS * level as u32;
-        if level + 1 < LEVEL_COUNT && (tick >> shift) - (self.now_tick >> shift) >= SLOT_COUNT as u64
+        if level + 1 < LEVEL_COUNT
+            && (tick >> shift) - (self.now_tick >> shift) >= SLOT_COUNT as u64
         {
             level += 1;
             shift += SLOT_BITS;
@@ -183,7 +185,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any mix of inserts and steps fires each entry at the first step at or after its deadline.
+        /// Any mix of inserts and steps fires each entry at the first step after its deadline.
         #[test]
         fn behaves_like_a_sorted_list(
             start in 0u64..200_000,

@@ -1,0 +1,377 @@
+//! Entry functions of the fuzz targets, and what they hold the parsers to: a stream means the same
+//! however it is cut; what is forwarded is exactly one request to an obvious, slow parser that
+//! shares no code with the fast one; and nothing panics. The unit tests use them too.
+
+use crate::{
+    Forward, Framed, Limits, Parsed, Protocol, RequestState, ResponseState, Route, Scratch, Then,
+};
+
+/// Small, so that limits are met by small inputs.
+const LIMITS: Limits = Limits {
+    request_size_max: 1 << 16,
+    response_size_max: 1 << 16,
+    arguments_max: 256,
+    line_size_max: 512,
+};
+
+/// Inputs up to this size are also fed byte by byte.
+const BYTEWISE_MAX: usize = 4096;
+
+/// Any bytes from a client of Redis.
+pub fn redis_request(data: &[u8]) {
+    check_requests(Protocol::Redis, data, &LIMITS);
+}
+
+/// Any bytes from a client of memcached.
+pub fn memcache_request(data: &[u8]) {
+    check_requests(Protocol::Memcache, data, &LIMITS);
+}
+
+/// Any bytes from a Redis server.
+pub fn redis_response(data: &[u8]) {
+    check_responses(Protocol::Redis, data, &LIMITS);
+}
+
+/// Any bytes from a memcached server.
+pub fn memcache_response(data: &[u8]) {
+    check_responses(Protocol::Memcache, data, &LIMITS);
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Request {
+        size: usize,
+        name: &'static str,
+        forwarded: Vec<u8>,
+        /// The key that routes it, the keys that it is split by, or nothing.
+        keys: Vec<Vec<u8>>,
+        /// For each of several keys, what travels with it.
+        elements: Vec<Vec<u8>>,
+        quiet: bool,
+    },
+    Reply {
+        size: usize,
+        reply: Vec<u8>,
+        fault: bool,
+    },
+    Close {
+        reply: Vec<u8>,
+    },
+    Authenticate {
+        size: usize,
+        reply: Vec<u8>,
+        password: Vec<u8>,
+    },
+    /// The stream ends in the middle of a request, so many bytes behind its beginning.
+    Cut(usize),
+}
+
+/// Parses a stream that comes in pieces, which end at `ends`.
+pub(crate) fn requests(
+    protocol: Protocol,
+    stream: &[u8],
+    ends: impl Iterator<Item = usize>,
+    limits: &Limits,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut scratch = Scratch::default();
+    let mut state = RequestState::default();
+    let mut start = 0;
+    let mut wanted = 0;
+    for end in ends {
+        while start < end {
+            let bytes = &stream[start..end];
+            let parsed = protocol.parse_request(&mut state, bytes, limits, &mut scratch);
+            if let Parsed::Incomplete { need } = parsed {
+                assert!(need > 0, "needs nothing");
+                assert!(end + need >= wanted, "needs fewer bytes than it said");
+                wanted = end + need;
+                break;
+            }
+            assert_eq!(state, RequestState::default(), "the state is left over");
+            assert!(end >= wanted, "is whole with fewer bytes than it needed");
+            wanted = 0;
+            let outcome = outcome(parsed, bytes, &scratch);
+            start += match outcome {
+                Outcome::Request { size, .. }
+                | Outcome::Reply { size, .. }
+                | Outcome::Authenticate { size, .. } => size,
+                Outcome::Close { .. } | Outcome::Cut(_) => 0,
+            };
+            let closed = matches!(outcome, Outcome::Close { .. });
+            outcomes.push(outcome);
+            if closed {
+                return outcomes;
+            }
+        }
+    }
+    if start < stream.len() {
+        outcomes.push(Outcome::Cut(stream.len() - start));
+    }
+    outcomes
+}
+
+fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch) -> Outcome {
+    let source = scratch.source(bytes);
+    let reply = scratch.reply.clone();
+    match parsed {
+        Parsed::Incomplete { .. } => unreachable!("handled by the caller"),
+        Parsed::Reply { then: Then::Close, .. } => Outcome::Close { reply },
+        Parsed::Reply { size, fault, .. } => {
+            assert!(size > 0, "takes nothing of the stream");
+            Outcome::Reply { size, reply, fault }
+        }
+        Parsed::Authenticate { size, password } => {
+            Outcome::Authenticate { size, reply, password: source[password.range()].to_vec() }
+        }
+        Parsed::Request(request) => {
+            assert!((1..=bytes.len()).contains(&request.size), "takes what has not come");
+            let forwarded = match request.forward {
+                Forward::Verbatim => bytes[..request.size].to_vec(),
+                Forward::Rewritten { tail } => [&scratch.rewritten, &bytes[tail.range()]].concat(),
+            };
+            let (keys, elements) = match request.route {
+                Route::Any => (Vec::new(), Vec::new()),
+                Route::Key(span) => (vec![source[span.range()].to_vec()], Vec::new()),
+                Route::Split => {
+                    assert!(scratch.keys.len() > 1, "split by fewer than two keys");
+                    let of = |span: crate::Span| source[span.range()].to_vec();
+                    scratch.keys.iter().map(|key| (of(key.key), of(key.element))).unzip()
+                }
+            };
+            let name = request.command.name;
+            let (size, quiet) = (request.size, request.quiet);
+            Outcome::Request { size, name, forwarded, keys, elements, quiet }
+        }
+    }
+}
+
+/// Ends of pieces of all sizes, as arbitrary as the bytes are.
+fn cuts(stream: &[u8]) -> impl Iterator<Item = usize> {
+    let mut seed = stream.iter().fold(stream.len() as u64 | 1, |seed, &byte| {
+        (seed ^ u64::from(byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    });
+    let mut end = 0;
+    std::iter::from_fn(move || {
+        seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+        let size = 1 + (seed >> 33) as usize % (1 << (seed >> 61));
+        (end < stream.len()).then(|| {
+            end = (end + size).min(stream.len());
+            end
+        })
+    })
+}
+
+pub(crate) fn check_requests(protocol: Protocol, stream: &[u8], limits: &Limits) {
+    let whole = requests(protocol, stream, std::iter::once(stream.len()), limits);
+    let cut = requests(protocol, stream, cuts(stream), limits);
+    assert_eq!(whole, cut, "depends on where it is cut");
+    if stream.len() <= BYTEWISE_MAX {
+        let bytewise = requests(protocol, stream, 1..=stream.len(), limits);
+        assert_eq!(whole, bytewise, "depends on where it is cut");
+    }
+    for outcome in &whole {
+        check_outcome(protocol, outcome);
+    }
+}
+
+fn check_outcome(protocol: Protocol, outcome: &Outcome) {
+    match outcome {
+        Outcome::Request { name, forwarded, keys, elements, .. } => match protocol {
+            Protocol::Redis => {
+                let arguments = slow::redis_request(forwarded).expect("one request is forwarded");
+                assert!(arguments[0].eq_ignore_ascii_case(name.as_bytes()));
+                assert!(keys.iter().all(|key| arguments[1..].contains(key)));
+                // The elements are all arguments but the name.
+                let bodies = &forwarded[forwarded.len() - elements.concat().len()..];
+                assert_eq!(elements.concat(), bodies);
+            }
+            Protocol::Memcache => {
+                let words = slow::memcache_request(forwarded).expect("one request is forwarded");
+                assert_eq!(words[0], name.as_bytes());
+                let first = if name.starts_with("gat") { 2 } else { 1 };
+                assert_eq!(&words[first..][..keys.len()], keys);
+            }
+        },
+        Outcome::Reply { reply, .. } if !reply.is_empty() => {
+            let mut state = ResponseState::default();
+            let limits = Limits { line_size_max: 1 << 20, ..Limits::default() };
+            let framed = protocol.frame_response(&mut state, reply, &limits);
+            assert_eq!(framed, Framed::Complete { size: reply.len() }, "{reply:?}");
+        }
+        _ => {}
+    }
+}
+
+/// Frames a stream of responses that comes in pieces. Sizes, and then what the rest is.
+pub(crate) fn responses(
+    protocol: Protocol,
+    stream: &[u8],
+    ends: impl Iterator<Item = usize>,
+    limits: &Limits,
+) -> (Vec<usize>, Option<&'static str>) {
+    let mut sizes = Vec::new();
+    let mut state = ResponseState::default();
+    let mut start = 0;
+    let mut wanted = 0;
+    for end in ends {
+        while start < end {
+            match protocol.frame_response(&mut state, &stream[start..end], limits) {
+                Framed::Incomplete { need } => {
+                    assert!(need > 0, "needs nothing");
+                    assert!(end + need >= wanted, "needs fewer bytes than it said");
+                    wanted = end + need;
+                    break;
+                }
+                Framed::Complete { size } => {
+                    assert!(end >= wanted, "is whole with fewer bytes than it needed");
+                    assert!((1..=end - start).contains(&size), "takes what has not come");
+                    assert_eq!(state, ResponseState::default(), "the state is left over");
+                    wanted = 0;
+                    start += size;
+                    sizes.push(size);
+                }
+                Framed::Broken(text) => {
+                    assert_eq!(state, ResponseState::default(), "the state is left over");
+                    return (sizes, Some(text));
+                }
+            }
+        }
+    }
+    (sizes, None)
+}
+
+pub(crate) fn check_responses(protocol: Protocol, stream: &[u8], limits: &Limits) {
+    let whole = responses(protocol, stream, std::iter::once(stream.len()), limits);
+    let cut = responses(protocol, stream, cuts(stream), limits);
+    assert_eq!(whole, cut, "depends on where it is cut");
+    if stream.len() <= BYTEWISE_MAX {
+        let bytewise = responses(protocol, stream, 1..=stream.len(), limits);
+        assert_eq!(whole, bytewise, "depends on where it is cut");
+    }
+    let mut start = 0;
+    for &size in &whole.0 {
+        let response = &stream[start..start + size];
+        start += size;
+        let slow = match protocol {
+            Protocol::Redis => slow::redis_response(response),
+            Protocol::Memcache => slow::memcache_response(response),
+        };
+        assert_eq!(slow, Some(size), "framed otherwise by a client: {response:?}");
+    }
+}
+
+/// Parsers as one would write them who wants them to be right and nothing else.
+pub(crate) mod slow {
+    /// The line at the beginning, without its end, and what follows.
+    fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
+        let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+        let line = std::str::from_utf8(&bytes[..end]).ok()?;
+        Some((line, &bytes[end + 2..]))
+    }
+
+    /// A number in the one spelling that it has.
+    fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
+        let number: T = text.parse().ok()?;
+        (number.to_string() == text).then_some(number)
+    }
+
+    /// The bytes before a line end at a known place, and what follows.
+    fn block(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
+        let (block, rest) = bytes.split_at_checked(size)?;
+        Some((block, rest.strip_prefix(b"\r\n")?))
+    }
+
+    /// The arguments, when the bytes are one request and nothing else.
+    pub(crate) fn redis_request(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let (header, mut rest) = line(bytes)?;
+        let count: usize = number(header.strip_prefix('*')?)?;
+        let mut arguments = Vec::new();
+        for _ in 0..count {
+            let (header, behind) = line(rest)?;
+            let (argument, behind) = block(behind, number(header.strip_prefix('$')?)?)?;
+            arguments.push(argument.to_vec());
+            rest = behind;
+        }
+        (count > 0 && rest.is_empty()).then_some(arguments)
+    }
+
+    /// Size of the response at the beginning.
+    pub(crate) fn redis_response(bytes: &[u8]) -> Option<usize> {
+        let mut rest = bytes;
+        let mut left = 1i64;
+        while left > 0 {
+            left -= 1;
+            let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+            let (kind, text) = rest[..end].split_first()?;
+            rest = &rest[end + 2..];
+            if matches!(kind, b'+' | b'-') {
+                continue;
+            }
+            let text = std::str::from_utf8(text).ok()?;
+            match kind {
+                b':' => drop(text.parse::<i128>().ok()?),
+                b'$' if text == "-1" => {}
+                b'$' => rest = block(rest, number(text)?)?.1,
+                b'*' => left += number::<i64>(text).filter(|&n| n >= -1)?.max(0),
+                _ => return None,
+            }
+        }
+        Some(bytes.len() - rest.len())
+    }
+
+    /// The words of the line, when the bytes are one request of canonical form and nothing else.
+    pub(crate) fn memcache_request(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let end = bytes.iter().position(|&byte| byte == b'\n')?;
+        let line = bytes[..end].strip_suffix(b"\r")?;
+        let rest = &bytes[end + 1..];
+        let words: Vec<Vec<u8>> = line.split(|&byte| byte == b' ').map(<[u8]>::to_vec).collect();
+        let text = |i: usize| std::str::from_utf8(&words[i]).ok();
+        let key = |word: &Vec<u8>| {
+            (1..=250).contains(&word.len()) && !word.iter().any(|b| *b <= 32 || *b == 127)
+        };
+        let count = words.len();
+        let good = match text(0)? {
+            "get" | "gets" => count > 1 && words[1..].iter().all(key) && rest.is_empty(),
+            "gat" | "gats" => {
+                number::<i32>(text(1)?)?;
+                count > 2 && words[2..].iter().all(key) && rest.is_empty()
+            }
+            name @ ("set" | "add" | "replace" | "append" | "prepend" | "cas") => {
+                number::<u32>(text(2)?)?;
+                number::<i32>(text(3)?)?;
+                let (_, rest) = block(rest, number(text(4)?)?)?;
+                let unique = name == "cas" && number::<u64>(text(5)?).is_some();
+                count == 5 + usize::from(unique) && key(&words[1]) && rest.is_empty()
+            }
+            "delete" => count == 2 && key(&words[1]) && rest.is_empty(),
+            "incr" | "decr" => {
+                number::<u64>(text(2)?)?;
+                count == 3 && key(&words[1]) && rest.is_empty()
+            }
+            "touch" => {
+                number::<i32>(text(2)?)?;
+                count == 3 && key(&words[1]) && rest.is_empty()
+            }
+            "version" => count == 1 && rest.is_empty(),
+            _ => false,
+        };
+        good.then_some(words)
+    }
+
+    /// Size of the response at the beginning.
+    pub(crate) fn memcache_response(bytes: &[u8]) -> Option<usize> {
+        let mut rest = bytes;
+        loop {
+            let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+            let words: Vec<&[u8]> = rest[..end].split(|&byte| byte == b' ').collect();
+            rest = &rest[end + 2..];
+            if words[0] != b"VALUE" {
+                return Some(bytes.len() - rest.len());
+            }
+            let size = std::str::from_utf8(words.get(3)?).ok()?;
+            rest = block(rest, number(size)?)?.1;
+        }
+    }
+}

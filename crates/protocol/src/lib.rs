@@ -1,0 +1,459 @@
+//! The two wire protocols, pure: requests are parsed, responses are framed, split requests are
+//! encoded and their responses joined. Bytes in, bytes out; no socket, no clock, no server.
+//!
+//! The rest of Weir sees one [`Protocol`] value and the types of this file, and needs no word of
+//! either protocol. What a command looks like is a row of a table (`redis/commands.rs`,
+//! `memcache/commands.rs`). Invariants: a parser looks at each byte a bounded number of times,
+//! however the stream is cut; nothing is allocated for a length that was only declared; and what is
+//! forwarded is framed by the server exactly as it was framed here, because whatever is not in
+//! canonical form is rewritten or refused.
+
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+mod decimal;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+pub mod memcache;
+pub mod redis;
+
+/// Which protocol a pool speaks, to its clients and to its servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// RESP2.
+    Redis,
+    /// The classic text protocol.
+    Memcache,
+}
+
+/// A range of bytes in a request. Requests are smaller than 4 GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The span as a range of indices.
+    #[inline]
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// What a request or a response may cost. Each limit is checked on the header, before a byte of
+/// what it declares has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A whole request, in bytes. At most 1 GiB.
+    pub request_size_max: usize,
+    /// A whole response, in bytes. At most 4 GiB - 1.
+    pub response_size_max: usize,
+    /// Arguments, or keys, of one request.
+    pub arguments_max: usize,
+    /// A line (of a text protocol, or a header line), in bytes; lines of many keys excepted, which
+    /// `request_size_max` bounds.
+    pub line_size_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            request_size_max: 512 << 20,
+            response_size_max: 1 << 30,
+            arguments_max: 1 << 20,
+            line_size_max: 64 << 10,
+        }
+    }
+}
+
+/// What a request parser remembers between two calls about a request of which it has seen only the
+/// beginning. Start each request with the default value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestState {
+    /// Bytes from the start of the request that need not be looked at again to find its end.
+    pub(crate) scanned: u32,
+    /// Arguments still to come after `scanned`; 0 when the header is not complete.
+    pub(crate) arguments_left: u32,
+    /// With fewer bytes than this there is no use in looking; 0 when nothing is known.
+    pub(crate) wanted: u32,
+}
+
+/// What a response framer remembers between two calls about a response of which it has seen only
+/// the beginning. Start each response with the default value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResponseState {
+    /// Bytes from the start of the response that are checked.
+    pub(crate) scanned: u64,
+    /// Bytes after `scanned` in which there is no line end.
+    pub(crate) searched: u64,
+    /// With fewer bytes than this there is no use in looking; 0 when nothing is known.
+    pub(crate) wanted: u64,
+    /// Elements still to come after `scanned`; 0 at the very beginning.
+    pub(crate) elements_left: u64,
+}
+
+/// One key of a split request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySpan {
+    /// The key's bytes, which are hashed.
+    pub key: Span,
+    /// What travels with the key: its wire form, with its value where there is one.
+    pub element: Span,
+}
+
+/// Working memory of a parser; one a worker, reused for each request. What it holds is valid until
+/// the next call.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The keys of a request whose route is [`Route::Split`], in order.
+    pub keys: Vec<KeySpan>,
+    /// The answer that goes with [`Parsed::Reply`] and [`Parsed::Authenticate`].
+    pub reply: Vec<u8>,
+    /// The bytes to forward for [`Forward::Rewritten`].
+    pub rewritten: Vec<u8>,
+    /// Spans of the arguments, for the parser's own use.
+    pub arguments: Vec<Span>,
+    /// Whether all spans of the last result are relative to `rewritten`: see
+    /// [`Scratch::source`].
+    pub(crate) rewritten_whole: bool,
+}
+
+/// What a [`Scratch`] keeps of a vector from one request to the next, in elements. A larger one was
+/// needed by a rare request, and its memory goes back.
+const SCRATCH_KEPT_MAX: usize = 64 << 10;
+
+impl Scratch {
+    /// The bytes that all spans of the last result are relative to, [`KeySpan`]s included: those
+    /// that were given to the parser, or [`Scratch::rewritten`] where the request was not in its
+    /// usual form at all (an inline command of Redis).
+    #[inline]
+    pub fn source<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.rewritten_whole { &self.rewritten } else { bytes }
+    }
+
+    /// Forgets the last result.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        self.rewritten_whole = false;
+        reset_vec(&mut self.keys);
+        reset_vec(&mut self.reply);
+        reset_vec(&mut self.rewritten);
+        reset_vec(&mut self.arguments);
+    }
+}
+
+#[inline]
+fn reset_vec<T>(vec: &mut Vec<T>) {
+    vec.clear();
+    if vec.capacity() > SCRATCH_KEPT_MAX {
+        *vec = Vec::new();
+    }
+}
+
+/// What stands at the beginning of a client's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// Not yet a whole request. At least `need` more bytes (1 or more) are needed before another
+    /// call can find one.
+    Incomplete {
+        /// Bytes beyond those given.
+        need: usize,
+    },
+    /// A well-formed request for a server.
+    Request(Request),
+    /// Something that the proxy answers itself, with [`Scratch::reply`] (which may be empty): an
+    /// error, or a command without a key.
+    Reply {
+        /// Bytes that it takes of the stream. May be more than there are: the rest is dropped as it
+        /// comes.
+        size: usize,
+        /// What happens to the connection after the reply.
+        then: Then,
+        /// Whether it is an error by the client's fault.
+        fault: bool,
+    },
+    /// The client presents a password. When it is right, [`Scratch::reply`] is the answer.
+    Authenticate {
+        /// Bytes that it takes of the stream.
+        size: usize,
+        /// The password, in [`Scratch::source`].
+        password: Span,
+    },
+}
+
+/// What happens to a client's connection after a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The stream goes on behind the request.
+    Continue,
+    /// Nothing that follows is read; the connection is closed when everything is answered.
+    Close,
+}
+
+/// A well-formed request. Spans are relative to [`Request::bytes`], but the `tail` of
+/// [`Forward::Rewritten`], which is always relative to the first byte given to the parser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// Bytes that it takes of the stream.
+    pub size: usize,
+    /// Its row of the table.
+    pub command: &'static Command,
+    /// What a server gets, unless the request is split.
+    pub forward: Forward,
+    /// Where it goes.
+    pub route: Route,
+    /// What its response must look like.
+    pub expect: Expect,
+    /// The client wants no reply. The server gives one all the same (it is forwarded without the
+    /// word that asks for silence), so that each request has one response.
+    pub quiet: bool,
+}
+
+impl Request {
+    /// What the spans of this request and of [`Scratch::keys`] are relative to, and what
+    /// [`Protocol::encode_part`] and [`Protocol::plan_join`] must be given as its bytes. `bytes`
+    /// are those that the parser was given, `scratch` is as the parser left it.
+    #[inline]
+    pub fn bytes<'a>(&self, bytes: &'a [u8], scratch: &'a Scratch) -> &'a [u8] {
+        scratch.source(bytes)
+    }
+}
+
+/// How a request goes to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forward {
+    /// Its bytes as they are.
+    Verbatim,
+    /// [`Scratch::rewritten`], then a part of its own bytes (which may be empty).
+    Rewritten {
+        /// The part that follows.
+        tail: Span,
+    },
+}
+
+/// Which server a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// The one that owns the key.
+    Key(Span),
+    /// Any; twemproxy's choice is the owner of the key [`PLACEHOLDER_KEY`].
+    Any,
+    /// Each of [`Scratch::keys`] (two or more) to its owner. When one server owns them all the
+    /// request goes there as it is.
+    Split,
+}
+
+/// The key that routes requests without a key.
+pub const PLACEHOLDER_KEY: &[u8] = b"placeholder";
+
+/// What a response must look like to belong to its request. It catches a server that is out of
+/// step, as far as the protocol lets one see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expect {
+    /// The protocol's own class of responses; 0 accepts all.
+    pub(crate) class: u8,
+    /// Check sum of the key that the response must echo; 0 for none.
+    pub(crate) key_check: u32,
+}
+
+/// What stands at the beginning of a server's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framed {
+    /// Not yet a whole response. At least `need` more bytes (1 or more) are needed.
+    Incomplete {
+        /// Bytes beyond those given.
+        need: usize,
+    },
+    /// A response.
+    Complete {
+        /// Bytes that it takes of the stream.
+        size: usize,
+    },
+    /// Not a response. Nothing that follows can be trusted. The text is for the log.
+    Broken(&'static str),
+}
+
+/// One row of a command table, as the rest of Weir sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Command {
+    /// In the protocol's usual case.
+    pub name: &'static str,
+    /// Place in [`Protocol::commands`].
+    pub index: u16,
+    /// Whether it may change data; such a request is never sent twice.
+    pub writes: bool,
+}
+
+/// How the responses to the parts of a split request become one; made by [`Protocol::plan_join`].
+#[derive(Debug)]
+pub struct Join(pub(crate) JoinPlan);
+
+#[derive(Debug)]
+pub(crate) enum JoinPlan {
+    Redis(redis::join::Plan),
+    Memcache(memcache::join::Plan),
+}
+
+/// How one part of a split request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The server's whole response.
+    Response(&'a [u8]),
+    /// There is none, for this reason (without a prefix or a line end).
+    Failed(&'a str),
+}
+
+/// Commands that a new server connection starts with, before the first request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Handshake {
+    /// What is sent.
+    pub bytes: Vec<u8>,
+    /// How many responses answer it; they go to nobody.
+    pub responses_count: usize,
+}
+
+impl Protocol {
+    /// Looks at the beginning of a client's bytes. `state` belongs to the client and is reset by
+    /// whatever is not `Incomplete`. After `Incomplete`, call again with the same bytes and more.
+    #[inline]
+    pub fn parse_request(
+        self,
+        state: &mut RequestState,
+        bytes: &[u8],
+        limits: &Limits,
+        scratch: &mut Scratch,
+    ) -> Parsed {
+        match self {
+            Protocol::Redis => redis::request::parse(state, bytes, limits, scratch),
+            Protocol::Memcache => memcache::request::parse(state, bytes, limits, scratch),
+        }
+    }
+
+    /// Looks at the beginning of a server's bytes. `state` belongs to the connection and is reset
+    /// by whatever is not `Incomplete`. After that, call again with the same bytes and more.
+    #[inline]
+    pub fn frame_response(
+        self,
+        state: &mut ResponseState,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Framed {
+        match self {
+            Protocol::Redis => redis::response::frame(state, bytes, limits),
+            Protocol::Memcache => memcache::response::frame(state, bytes, limits),
+        }
+    }
+
+    /// Whether a whole response can belong to the request that `expect` came with.
+    #[inline]
+    pub fn accepts(self, expect: Expect, response: &[u8]) -> bool {
+        match self {
+            Protocol::Redis => true,
+            Protocol::Memcache => memcache::response::accepts(expect, response),
+        }
+    }
+
+    /// What the response to a part of a split request must look like.
+    pub fn expect_of_part(self, request: &Request) -> Expect {
+        match self {
+            Protocol::Redis => Expect::default(),
+            Protocol::Memcache => Expect { key_check: 0, ..request.expect },
+        }
+    }
+
+    /// Appends the request that one server gets for its share of a split request. `bytes` are
+    /// [`Request::bytes`]; `picks` are indices into `keys`, in the order of the request.
+    pub fn encode_part(
+        self,
+        request: &Request,
+        bytes: &[u8],
+        keys: &[KeySpan],
+        picks: &[u32],
+        out: &mut Vec<u8>,
+    ) {
+        match self {
+            Protocol::Redis => redis::join::encode_part(request, bytes, keys, picks, out),
+            Protocol::Memcache => memcache::join::encode_part(bytes, keys, picks, out),
+        }
+    }
+
+    /// What [`Protocol::join`] needs to know of a split request. `bytes` are [`Request::bytes`];
+    /// `part_of_key[i]` is the part that the i-th key went to; parts are numbered from zero.
+    pub fn plan_join(
+        self,
+        request: &Request,
+        bytes: &[u8],
+        keys: &[KeySpan],
+        part_of_key: Vec<u32>,
+    ) -> Join {
+        Join(match self {
+            Protocol::Redis => JoinPlan::Redis(redis::join::plan(request, part_of_key)),
+            Protocol::Memcache => {
+                JoinPlan::Memcache(memcache::join::plan(bytes, keys, &part_of_key))
+            }
+        })
+    }
+
+    /// Appends the one response that the client gets. `parts` are all parts, in order.
+    pub fn join(self, join: &Join, parts: &[Part<'_>], out: &mut Vec<u8>) {
+        match &join.0 {
+            JoinPlan::Redis(plan) => redis::join::join(plan, parts, out),
+            JoinPlan::Memcache(plan) => memcache::join::join(plan, parts, out),
+        }
+    }
+
+    /// Appends the error that a client sees when its request has no response, in the protocol's
+    /// form: `text` has no prefix and no line end.
+    pub fn encode_error(self, text: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            Protocol::Redis => b"-ERR ".as_slice(),
+            Protocol::Memcache => b"SERVER_ERROR ".as_slice(),
+        });
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The answer to a request of a client that has not given the password.
+    pub fn unauthenticated(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => b"-NOAUTH Authentication required.\r\n",
+            Protocol::Memcache => b"CLIENT_ERROR unauthenticated\r\n",
+        }
+    }
+
+    /// The answer to a wrong password.
+    pub fn wrong_password(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => b"-ERR invalid password\r\n",
+            Protocol::Memcache => b"CLIENT_ERROR authentication failure\r\n",
+        }
+    }
+
+    /// The answer to a password where none is needed.
+    pub fn no_password_set(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => b"-ERR Client sent AUTH, but no password is set\r\n",
+            Protocol::Memcache => b"STORED\r\n",
+        }
+    }
+
+    /// What a new server connection must start with.
+    pub fn handshake(self, password: Option<&[u8]>, database: u32) -> Handshake {
+        match self {
+            Protocol::Redis => redis::request::handshake(password, database),
+            Protocol::Memcache => Handshake::default(),
+        }
+    }
+
+    /// The protocol's table.
+    pub fn commands(self) -> &'static [Command] {
+        match self {
+            Protocol::Redis => redis::commands::all(),
+            Protocol::Memcache => memcache::commands::all(),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The command table of memcached: one row a command. Adding a command of a known shape is adding a
+//! row. Invariant: names are in lower case, the only one that memcached knows.
+
+use crate::Command;
+
+/// What the fields of a command line are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `name [exptime] key...`
+    Keys { exptime: bool },
+    /// `name key flags exptime bytes [unique] [noreply]`, and a data block.
+    Store { unique: bool },
+    /// `name key [0] [noreply]`
+    Delete,
+    /// `name key delta [noreply]`
+    Arithmetic,
+    /// `name key exptime [noreply]`
+    Touch,
+    /// `name`, to any server.
+    Version,
+}
+
+/// What a response may be, as bits. Errors may always be.
+pub(crate) mod class {
+    /// VALUE blocks and END.
+    pub(crate) const VALUES: u8 = 1;
+    /// STORED, NOT_STORED, EXISTS, NOT_FOUND.
+    pub(crate) const STORED: u8 = 2;
+    /// DELETED, NOT_FOUND.
+    pub(crate) const DELETED: u8 = 4;
+    /// TOUCHED, NOT_FOUND.
+    pub(crate) const TOUCHED: u8 = 8;
+    /// A number, NOT_FOUND.
+    pub(crate) const NUMBER: u8 = 16;
+    /// VERSION.
+    pub(crate) const VERSION: u8 = 32;
+}
+
+/// A command, as this protocol's own modules see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    /// One of [`class`].
+    pub(crate) class: u8,
+    writes: bool,
+}
+
+/// The table, as the rest of Weir sees it.
+pub fn all() -> &'static [Command] {
+    &COMMANDS
+}
+
+/// The index of a name in [`all`] and `ROWS`. So few rows need no better search.
+#[inline]
+pub(crate) fn find(name: &[u8]) -> Option<usize> {
+    ROWS.iter().position(|row| row.name.as_bytes() == name)
+}
+
+/// The rows, in the order of [`all`].
+pub(crate) static ROWS: [Row; ROWS_COUNT] = TABLE;
+
+static COMMANDS: [Command; ROWS_COUNT] = {
+    let mut commands = [const { Command { name: "", index: 0, writes: false } }; ROWS_COUNT];
+    let mut i = 0;
+    while i < ROWS_COUNT {
+        commands[i] = Command { name: TABLE[i].name, index: i as u16, writes: TABLE[i].writes };
+        i += 1;
+    }
+    commands
+};
+
+const fn row(name: &'static str, shape: Shape, class: u8, writes: bool) -> Row {
+    Row { name, shape, class, writes }
+}
+
+const READ: bool = false;
+const WRITE: bool = true;
+const ROWS_COUNT: usize = 15;
+
+#[rustfmt::skip]
+const TABLE: [Row; ROWS_COUNT] = [
+    row("get", Shape::Keys { exptime: false }, class::VALUES, READ),
+    row("set", Shape::Store { unique: false }, class::STORED, WRITE),
+    row("gets", Shape::Keys { exptime: false }, class::VALUES, READ),
+    row("delete", Shape::Delete, class::DELETED, WRITE),
+    row("add", Shape::Store { unique: false }, class::STORED, WRITE),
+    row("cas", Shape::Store { unique: true }, class::STORED, WRITE),
+    row("incr", Shape::Arithmetic, class::NUMBER, WRITE),
+    row("decr", Shape::Arithmetic, class::NUMBER, WRITE),
+    row("touch", Shape::Touch, class::TOUCHED, WRITE),
+    row("gat", Shape::Keys { exptime: true }, class::VALUES, WRITE),
+    row("gats", Shape::Keys { exptime: true }, class::VALUES, WRITE),
+    row("replace", Shape::Store { unique: false }, class::STORED, WRITE),
+    row("append", Shape::Store { unique: false }, class::STORED, WRITE),
+    row("prepend", Shape::Store { unique: false }, class::STORED, WRITE),
+    row("version", Shape::Version, class::VERSION, READ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_is_found_by_its_name_in_lower_case_only() {
+        for (i, row) in ROWS.iter().enumerate() {
+            assert_eq!(find(row.name.as_bytes()), Some(i));
+            assert_eq!(find(row.name.to_uppercase().as_bytes()), None);
+            assert_eq!((all()[i].name, all()[i].index as usize), (row.name, i));
+        }
+        assert_eq!(find(b""), None);
+        assert_eq!(find(b"ge"), None);
+        assert_eq!(find(b"getss"), None);
+    }
+}

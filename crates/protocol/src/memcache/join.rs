@@ -1,0 +1,124 @@
+//! Requests of several keys: what each server gets, and how the responses become one. Invariant:
+//! the one response has a value for no key but those that were asked for, in the order in which
+//! they were, and ends once.
+
+use crate::memcache::response::{Block, is_error, next_block};
+use crate::{KeySpan, Part, Span};
+
+/// See [`crate::Protocol::plan_join`].
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// All keys, one behind the other.
+    key_bytes: Vec<u8>,
+    /// For each key, where it is in `key_bytes`, and its part.
+    keys: Vec<(Span, u32)>,
+}
+
+pub(crate) fn plan(bytes: &[u8], keys: &[KeySpan], part_of_key: &[u32]) -> Plan {
+    let mut key_bytes = Vec::with_capacity(keys.iter().map(|key| key.key.range().len()).sum());
+    let keys = keys
+        .iter()
+        .zip(part_of_key)
+        .map(|(key, &part)| {
+            let start = key_bytes.len() as u32;
+            key_bytes.extend_from_slice(&bytes[key.key.range()]);
+            (Span { start, end: key_bytes.len() as u32 }, part)
+        })
+        .collect();
+    Plan { key_bytes, keys }
+}
+
+/// See [`crate::Protocol::encode_part`]. What stands before the keys, the name and perhaps a time,
+/// goes to each server.
+pub(crate) fn encode_part(bytes: &[u8], keys: &[KeySpan], picks: &[u32], out: &mut Vec<u8>) {
+    let head_end = keys.first().map_or(0, |key| key.key.start) as usize;
+    for word in bytes[..head_end].split(|&byte| byte == b' ').filter(|word| !word.is_empty()) {
+        out.extend_from_slice(word);
+        out.push(b' ');
+    }
+    for (i, &pick) in picks.iter().enumerate() {
+        if i > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(&bytes[keys[pick as usize].key.range()]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What is left of the response to a part.
+struct Cursor<'a> {
+    rest: &'a [u8],
+    /// The block that waits for its key.
+    block: Option<Block<'a>>,
+    fault: Option<Fault<'a>>,
+}
+
+#[derive(Clone, Copy)]
+enum Fault<'a> {
+    /// A server's own error line.
+    Answered(&'a [u8]),
+    Text(&'a str),
+}
+
+impl<'a> Cursor<'a> {
+    fn new(part: &Part<'a>) -> Cursor<'a> {
+        match *part {
+            Part::Failed(text) => Cursor { rest: &[], block: None, fault: Some(Fault::Text(text)) },
+            Part::Response(response) => {
+                let mut cursor = Cursor { rest: response, block: None, fault: None };
+                cursor.advance();
+                cursor
+            }
+        }
+    }
+
+    fn advance(&mut self) {
+        self.block = match next_block(&mut self.rest) {
+            Ok(block) => Some(block),
+            Err(b"END\r\n") => None,
+            Err(line) => {
+                self.fault = Some(match is_error(line) {
+                    true => Fault::Answered(line),
+                    false => Fault::Text("unexpected response to a part of the request"),
+                });
+                None
+            }
+        };
+    }
+
+    /// The block of this key, if it is the next. What a server leaves out it does not have.
+    fn take(&mut self, key: &[u8]) -> Option<&'a [u8]> {
+        let block = self.block.take_if(|block| block.key == key)?;
+        self.advance();
+        Some(block.bytes)
+    }
+
+    fn fault(&self) -> Option<Fault<'a>> {
+        let stray = Fault::Text("a server answered a key that was not asked for");
+        self.block.as_ref().map(|_| stray).or(self.fault)
+    }
+}
+
+/// See [`crate::Protocol::join`]. When a part has failed, what the others have found is sent, and
+/// the first error stands in the place of the end.
+pub(crate) fn join(plan: &Plan, parts: &[Part<'_>], out: &mut Vec<u8>) {
+    let mut cursors: Vec<Cursor<'_>> = parts.iter().map(Cursor::new).collect();
+    for &(key, part) in &plan.keys {
+        let key = &plan.key_bytes[key.range()];
+        if let Some(block) = cursors.get_mut(part as usize).and_then(|cursor| cursor.take(key)) {
+            out.extend_from_slice(block);
+        }
+    }
+    match cursors.iter().find_map(Cursor::fault) {
+        None => out.extend_from_slice(b"END\r\n"),
+        Some(Fault::Answered(line)) => out.extend_from_slice(line),
+        Some(Fault::Text(text)) => {
+            out.extend_from_slice(b"SERVER_ERROR ");
+            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

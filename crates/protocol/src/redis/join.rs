@@ -1,0 +1,148 @@
+//! Split requests: what each server gets, and how the responses become one. Not which server gets
+//! which key. Invariant: the one response has exactly as many elements as the request has keys, or
+//! is an error.
+
+use crate::redis::commands::{Joined, Place, ROWS};
+use crate::redis::{push_bulk, push_header, response};
+use crate::{Framed, KeySpan, Limits, Part, Request, ResponseState, decimal};
+
+/// See [`crate::Protocol::plan_join`].
+#[derive(Debug)]
+pub(crate) struct Plan {
+    joined: Joined,
+    part_of_key: Vec<u32>,
+}
+
+pub(crate) fn plan(request: &Request, part_of_key: Vec<u32>) -> Plan {
+    Plan { joined: split_of(request).1, part_of_key }
+}
+
+/// See [`crate::Protocol::encode_part`].
+pub(crate) fn encode_part(
+    request: &Request,
+    bytes: &[u8],
+    keys: &[KeySpan],
+    picks: &[u32],
+    out: &mut Vec<u8>,
+) {
+    let (step, _) = split_of(request);
+    push_header(out, b'*', 1 + picks.len() * step);
+    push_bulk(out, request.command.name.as_bytes());
+    for &pick in picks {
+        out.extend_from_slice(&bytes[keys[pick as usize].element.range()]);
+    }
+}
+
+fn split_of(request: &Request) -> (usize, Joined) {
+    match ROWS[request.command.index as usize].place {
+        Place::Split { step, join } => (step as usize, join),
+        _ => unreachable!("only requests of split commands are split"),
+    }
+}
+
+/// See [`crate::Protocol::join`].
+pub(crate) fn join(plan: &Plan, parts: &[Part<'_>], out: &mut Vec<u8>) {
+    let start = out.len();
+    let joined = match plan.joined {
+        Joined::Array => join_array(plan, parts, out),
+        Joined::Sum => join_sum(parts, out),
+        Joined::AllOk => join_ok(parts, out),
+    };
+    if let Err(fault) = joined {
+        out.truncate(start);
+        match fault {
+            Fault::Answered(line) => out.extend_from_slice(line),
+            Fault::Text(text) => {
+                out.extend_from_slice(b"-ERR ");
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+}
+
+/// Why the one response is an error.
+enum Fault<'a> {
+    /// A server's own.
+    Answered(&'a [u8]),
+    Text(&'a str),
+}
+
+const UNEXPECTED: Fault<'static> = Fault::Text("unexpected response to a part of the request");
+
+/// The response to a part that has not failed; the first one that has decides for all.
+fn response_of<'a>(part: &Part<'a>) -> Result<&'a [u8], Fault<'a>> {
+    match *part {
+        Part::Failed(text) => Err(Fault::Text(text)),
+        Part::Response(response) if response.first() == Some(&b'-') => {
+            Err(Fault::Answered(response))
+        }
+        Part::Response(response) => Ok(response),
+    }
+}
+
+fn join_ok<'a>(parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a>> {
+    for part in parts {
+        if response_of(part)? != b"+OK\r\n" {
+            return Err(UNEXPECTED);
+        }
+    }
+    out.extend_from_slice(b"+OK\r\n");
+    Ok(())
+}
+
+fn join_sum<'a>(parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a>> {
+    let mut sum = 0i64;
+    for part in parts {
+        let response = response_of(part)?;
+        let digits = response.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b"\r\n"));
+        let count = digits.and_then(decimal::integer).ok_or(UNEXPECTED)?;
+        sum = sum.checked_add(count).ok_or(Fault::Text("the sum is out of range"))?;
+    }
+    out.push(b':');
+    decimal::push(out, sum);
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn join_array<'a>(plan: &Plan, parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a>> {
+    // What is left of each part's response.
+    let mut rests = Vec::with_capacity(parts.len());
+    let mut elements_count = 0i64;
+    for part in parts {
+        let response = response_of(part)?;
+        match decimal::number_line(response, 1) {
+            decimal::NumberLine::Whole { value: value @ 0.., next } if response[0] == b'*' => {
+                elements_count = elements_count.saturating_add(value);
+                rests.push(&response[next..]);
+            }
+            _ => return Err(UNEXPECTED),
+        }
+    }
+    if elements_count != plan.part_of_key.len() as i64 {
+        return Err(UNEXPECTED);
+    }
+    push_header(out, b'*', plan.part_of_key.len());
+    for &part in &plan.part_of_key {
+        let rest = rests.get_mut(part as usize).ok_or(UNEXPECTED)?;
+        // The whole response was framed within its limits before it came here.
+        let Framed::Complete { size } =
+            response::frame(&mut ResponseState::default(), rest, &UNLIMITED)
+        else {
+            return Err(UNEXPECTED);
+        };
+        out.extend_from_slice(&rest[..size]);
+        *rest = &rest[size..];
+    }
+    Ok(())
+}
+
+const UNLIMITED: Limits = Limits {
+    request_size_max: usize::MAX,
+    response_size_max: usize::MAX,
+    arguments_max: usize::MAX,
+    line_size_max: usize::MAX,
+};
+
+#[cfg(test)]
+mod tests;
