@@ -1,0 +1,174 @@
+//! One request to many servers, and many responses to one.
+//!
+//! A request with several keys becomes one part a server, not one a key; each part is a record of
+//! its own in its server's queue, and the request's own record waits in the client's queue for
+//! them. Invariant: the record of a split request lives until its last part has come or failed.
+
+use base::slab::Key;
+use protocol::Request;
+
+use crate::errors::RequestError;
+use crate::proxy::Proxy;
+use crate::request::{Owner, Parts, Record, Reply};
+
+/// No part of this request is for this server.
+const NO_PART: u32 = u32::MAX;
+
+/// Working memory for splitting, reused for each request.
+#[derive(Debug, Default)]
+pub(crate) struct SplitScratch {
+    /// The server of each key.
+    servers: Vec<u32>,
+    /// The part of each server of the pool, or [`NO_PART`].
+    parts: Vec<u32>,
+    /// The keys of one part.
+    picks: Vec<u32>,
+    encoded: Vec<u8>,
+}
+
+impl SplitScratch {
+    /// Numbers the servers that own a key, by their index. Returns how many there are.
+    fn number_parts(&mut self, servers_count: usize) -> usize {
+        self.parts.clear();
+        self.parts.resize(servers_count, NO_PART);
+        for server in &self.servers {
+            self.parts[*server as usize] = 0;
+        }
+        let mut count = 0;
+        for part in self.parts.iter_mut().filter(|part| **part != NO_PART) {
+            *part = count;
+            count += 1;
+        }
+        count as usize
+    }
+}
+
+impl Proxy {
+    /// Sends a request with several keys to their owners. When they have one owner in common
+    /// nothing is sent and the owner returned; `None` says that everything was done.
+    pub(crate) fn split(
+        &mut self,
+        client: Key,
+        index: u32,
+        request: &Request,
+        frame: &[u8],
+    ) -> Option<Result<usize, RequestError>> {
+        let pool_index = self.clients.at(client.index).pool as usize;
+        let pool = &mut self.pools[pool_index];
+        let wire = request.bytes(frame, &self.scratch);
+        let scratch = &mut self.split_scratch;
+        scratch.servers.clear();
+        let (mut lowest, mut highest) = (u32::MAX, 0);
+        for key in &self.scratch.keys {
+            let server = match pool.route(&wire[key.key.range()], self.now) {
+                Ok(server) => server as u32,
+                Err(error) => return Some(Err(error)),
+            };
+            scratch.servers.push(server);
+            lowest = lowest.min(server);
+            highest = highest.max(server);
+        }
+        if lowest == highest {
+            return Some(Ok(lowest as usize));
+        }
+        let parts_count = scratch.number_parts(pool.servers.len());
+        let part_of_key =
+            scratch.servers.iter().map(|server| scratch.parts[*server as usize]).collect();
+        let protocol = pool.options.protocol;
+        let join = protocol.plan_join(request, wire, &self.scratch.keys, part_of_key);
+        let replies = (0..parts_count).map(|_| Reply::Waiting).collect();
+        let parts = Parts { join, replies, waiting_count: parts_count };
+        self.records.at_mut(index).reply = Reply::Parts(Box::new(parts));
+        self.pools[pool_index].stats.fragments += parts_count as u64;
+        for server in lowest..=highest {
+            let part = self.split_scratch.parts[server as usize];
+            if part != NO_PART {
+                self.send_part(client, index, part, server, request, frame);
+            }
+        }
+        None
+    }
+
+    fn send_part(
+        &mut self,
+        client: Key,
+        parent: u32,
+        part: u32,
+        server: u32,
+        request: &Request,
+        frame: &[u8],
+    ) {
+        let pool_index = self.clients.at(client.index).pool as usize;
+        let protocol = self.pools[pool_index].options.protocol;
+        let scratch = &mut self.split_scratch;
+        scratch.picks.clear();
+        let picks = scratch.servers.iter().enumerate().filter(|(_, owner)| **owner == server);
+        scratch.picks.extend(picks.map(|(key, _)| key as u32));
+        scratch.encoded.clear();
+        let wire = request.bytes(frame, &self.scratch);
+        let keys = &self.scratch.keys;
+        protocol.encode_part(request, wire, keys, &scratch.picks, &mut scratch.encoded);
+        let index = self.records.insert(Record::new(Owner::Part { parent, part })).index;
+        match self.connection_for(pool_index, server as usize, client.index as usize) {
+            Ok(connection) => {
+                let encoded = std::mem::take(&mut self.split_scratch.encoded);
+                self.forward_bytes(connection, &encoded);
+                self.split_scratch.encoded = encoded;
+                self.enqueue(connection, index, protocol.expect_of_part(request));
+            }
+            Err(error) => self.fail(index, error),
+        }
+    }
+
+    /// One part has come or failed; with the last one the request is answered.
+    pub(crate) fn complete_part(&mut self, parent: u32, part: u32, reply: Reply) {
+        let record = self.records.at_mut(parent);
+        let Reply::Parts(parts) = &mut record.reply else {
+            unreachable!("a split request waits until its last part has come");
+        };
+        debug_assert!(matches!(parts.replies[part as usize], Reply::Waiting));
+        parts.replies[part as usize] = reply;
+        parts.waiting_count -= 1;
+        if parts.waiting_count > 0 {
+            return;
+        }
+        let Reply::Parts(parts) = std::mem::replace(&mut record.reply, Reply::Waiting) else {
+            unreachable!("seen above");
+        };
+        let owner = record.owner;
+        if let Owner::Client(key) = owner {
+            let joined = self.join(key, &parts);
+            self.complete_with(parent, Reply::Bytes(joined));
+        } else {
+            self.records.remove_at(parent);
+        }
+        for reply in parts.replies {
+            if let Reply::Bytes(bytes) = reply {
+                self.buffered_bytes -= bytes.len();
+                self.buffers.give(bytes);
+            }
+        }
+    }
+
+    fn join(&mut self, client: Key, parts: &Parts) -> Vec<u8> {
+        let pool = &mut self.pools[self.clients.at(client.index).pool as usize];
+        let mut views = Vec::with_capacity(parts.replies.len());
+        let mut size = 64;
+        for reply in &parts.replies {
+            views.push(match reply {
+                Reply::Bytes(bytes) => {
+                    size += bytes.len();
+                    protocol::Part::Response(bytes)
+                }
+                Reply::Failed(error) => protocol::Part::Failed(error.text()),
+                Reply::Waiting | Reply::Parts(_) => unreachable!("no part is awaited any more"),
+            });
+        }
+        if parts.replies.iter().any(|reply| matches!(reply, Reply::Failed(_))) {
+            pool.stats.forward_errors += 1;
+        }
+        let mut joined = self.buffers.take(size);
+        pool.options.protocol.join(&parts.join, &views, &mut joined);
+        joined
+    }
+}

@@ -1,0 +1,523 @@
+//! The server's side: requests are queued and sent, responses are paired with them.
+//!
+//! ```text
+//!            first request            Connected                 EOF, error, nonsense, silence
+//!   (none) --------------> Connecting ---------> Ready ------------------------------> Closing
+//!                              |                                                         |
+//!                              | refused, too slow                                Closed |
+//!                              +------------------> Closing                              v
+//!                                                                                     (none)
+//! ```
+//!
+//! A connection that breaks fails exactly the requests in its queue, and the next request opens a
+//! new one. It is never stopped for a slow client's sake: its responses move to the client's queue.
+//! A request that times out is answered with an error and leaves its place in the queue to whatever
+//! response still comes, which goes to nobody. Invariant: the n-th response of a connection belongs
+//! to the n-th request of its queue.
+
+use base::slab::Key;
+use base::{Chain, Kind, RecvEnd, SocketError, Time, Token};
+use protocol::{Expect, Framed, ResponseState};
+
+use crate::action::Action;
+use crate::errors::RequestError;
+use crate::proxy::{Proxy, Timer};
+use crate::request::{Fifo, NONE, Owner, Record, Side};
+
+/// A response that is gathered grows by at least so many bytes at a time, when the framer can't say
+/// how many it needs.
+const GATHER_SIZE_MIN: usize = 64;
+
+/// Waiting time after the first failed attempt to connect; it doubles with each further one.
+const RETRY_MIN_MS: u64 = 5;
+/// The longest waiting time between two attempts to connect.
+const RETRY_MAX_MS: u64 = 320;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Ready,
+    Closing,
+}
+
+/// One connection to a server.
+#[derive(Debug)]
+pub(crate) struct ServerConn {
+    pub(crate) pool: u32,
+    pub(crate) server: u32,
+    lane: u32,
+    state: State,
+    sending: bool,
+    pub(crate) dirty: bool,
+    /// When the connection's timer fires; `Time::MAX` when none is set.
+    timer_at: Time,
+    /// When the attempt to connect is given up.
+    connect_deadline: Time,
+    framer: ResponseState,
+    need: usize,
+    /// The beginning of a response, when it straddles two receive buffers.
+    input: Vec<u8>,
+    /// Requests whose responses have not come, sent or not.
+    queue: Fifo,
+    out: Chain,
+}
+
+impl ServerConn {
+    fn token(key: Key) -> Token {
+        Token::new(Kind::Server, key.index, key.generation)
+    }
+}
+
+/// What the event base tells about servers.
+impl Proxy {
+    pub(crate) fn server_connected(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.state != State::Connecting {
+            return;
+        }
+        conn.state = State::Ready;
+        let pool = &mut self.pools[conn.pool as usize];
+        pool.stats.servers[conn.server as usize].connections += 1;
+        pool.servers[conn.server as usize].attempts_failed = 0;
+        self.actions.push_back(Action::RecvStart(ServerConn::token(key), usize::MAX));
+        self.mark_server_dirty(key);
+    }
+
+    pub(crate) fn server_connect_failed(&mut self, key: Key, error: SocketError) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.state != State::Connecting {
+            return;
+        }
+        let wait = self.retry_wait(key);
+        let conn = self.conns.at_mut(key.index);
+        let server = &mut self.pools[conn.pool as usize].servers[conn.server as usize];
+        server.attempts_failed = server.attempts_failed.saturating_add(1);
+        server.retry_at = self.now + wait;
+        server.last_error = error;
+        self.break_connection(key, RequestError::Connection(error));
+    }
+
+    /// Doubles with each failure; half of it is drawn, so that workers do not knock together.
+    fn retry_wait(&mut self, key: Key) -> std::time::Duration {
+        let conn = self.conns.at(key.index);
+        let server = &self.pools[conn.pool as usize].servers[conn.server as usize];
+        let full_ms = (RETRY_MIN_MS << server.attempts_failed.min(6)).min(RETRY_MAX_MS);
+        let drawn_us = self.random.next() % (full_ms * 500);
+        std::time::Duration::from_micros(full_ms * 500 + drawn_us)
+    }
+
+    pub(crate) fn server_received(&mut self, key: Key, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.state != State::Ready {
+            return;
+        }
+        let mut rest = bytes;
+        if !conn.input.is_empty() {
+            rest = match self.gather_response(key, rest) {
+                Some(rest) => rest,
+                None => return,
+            };
+        }
+        while !rest.is_empty() {
+            let conn = self.conns.at_mut(key.index);
+            let options = &self.pools[conn.pool as usize].options;
+            let framed = options.protocol.frame_response(&mut conn.framer, rest, &options.limits);
+            match framed {
+                Framed::Complete { size } => {
+                    if !self.pair(key, Response::Borrowed(&rest[..size])) {
+                        return;
+                    }
+                    rest = &rest[size..];
+                }
+                Framed::Incomplete { need } => {
+                    debug_assert!(need > 0);
+                    conn.need = need;
+                    conn.input = self.buffers.take(rest.len() + need.min(GATHER_SIZE_MIN));
+                    conn.input.extend_from_slice(rest);
+                    self.buffered_bytes += rest.len();
+                    return;
+                }
+                Framed::Broken(_) => {
+                    self.break_connection(key, RequestError::ServerMisbehaved);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn server_recv_end(&mut self, key: Key, end: RecvEnd) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.state == State::Closing {
+            return;
+        }
+        match end {
+            RecvEnd::Credit | RecvEnd::Stopped => {
+                self.actions.push_back(Action::RecvStart(ServerConn::token(key), usize::MAX));
+            }
+            RecvEnd::Eof => {
+                let idle = conn.queue.is_empty();
+                let pool = &mut self.pools[conn.pool as usize];
+                pool.stats.servers[conn.server as usize].eof_count += 1;
+                self.drop_connection(key, RequestError::ServerClosed, !idle);
+            }
+            RecvEnd::Error(error) => {
+                self.break_connection(key, RequestError::Connection(error));
+            }
+        }
+    }
+
+    pub(crate) fn server_sent(&mut self, key: Key, mut chain: Chain, failed: Option<SocketError>) {
+        self.buffered_bytes -= chain.len();
+        chain.recycle(&mut self.buffers);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.sending = false;
+        if conn.state == State::Closing {
+            return;
+        }
+        match failed {
+            // What the server said before it closed may still be on its way to us, so the receive
+            // operation has the last word; it ends soon, since the connection is broken.
+            Some(SocketError::BrokenPipe | SocketError::ConnectionReset) => {}
+            Some(error) => self.break_connection(key, RequestError::Connection(error)),
+            None if !conn.out.is_empty() => self.mark_server_dirty(key),
+            None => {}
+        }
+    }
+
+    pub(crate) fn server_closed(&mut self, key: Key) {
+        let conn = self.conns.remove(key);
+        debug_assert!(conn.is_none_or(|conn| conn.state == State::Closing));
+    }
+
+    /// A connection has not opened, or the oldest request not been answered, in time.
+    pub(crate) fn server_timer(&mut self, key: Key) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.state == State::Closing || now < conn.timer_at {
+            // An entry that an earlier one has overtaken.
+            return;
+        }
+        conn.timer_at = Time::MAX;
+        if conn.state == State::Connecting && conn.connect_deadline <= now {
+            let stats = &mut self.pools[conn.pool as usize].stats.servers[conn.server as usize];
+            stats.timedout_count += 1;
+            self.server_connect_failed(key, SocketError::TimedOut);
+            return;
+        }
+        let (pool, server) = (conn.pool as usize, conn.server as usize);
+        let timeout = self.pools[pool].options.request_timeout;
+        let mut expired_count = 0;
+        let mut index = self.conns.at(key.index).queue.head();
+        while index != NONE {
+            let next = self.conns.at(key.index).queue.next(&self.records, index);
+            let record = self.records.at_mut(index);
+            match (record.deadline, record.owner) {
+                (Some(deadline), _) if deadline > now => break,
+                (Some(deadline), Owner::Nobody) => {
+                    // Already answered with an error, or the client is gone: for how long may the
+                    // server keep its neighbours waiting?
+                    if timeout.is_some_and(|timeout| deadline + timeout <= now) {
+                        self.break_connection(key, RequestError::TimedOut);
+                        return;
+                    }
+                }
+                (Some(_), _) => {
+                    expired_count += 1;
+                    self.fail(index, RequestError::TimedOut);
+                    self.records.at_mut(index).owner = Owner::Nobody;
+                }
+                (None, _) => {}
+            }
+            index = next;
+        }
+        self.pools[pool].stats.servers[server].timedout_count += expired_count;
+        if expired_count > 0 {
+            self.pools[pool].record_failure(server, now);
+        }
+        self.set_server_timer(key);
+    }
+}
+
+/// Requests go out.
+impl Proxy {
+    /// The connection that carries a client's requests to this server; opened if there is none.
+    pub(crate) fn connection_for(
+        &mut self,
+        pool_index: usize,
+        server_index: usize,
+        client_index: usize,
+    ) -> Result<Key, RequestError> {
+        let pool = &mut self.pools[pool_index];
+        let server = &mut pool.servers[server_index];
+        // A client always uses the same connection to a server, so that its requests stay in order.
+        let lane = client_index % server.lanes.len();
+        if let Some(key) = server.lanes[lane] {
+            let inflight_max = pool.options.server_requests_inflight_max;
+            if self.conns.at(key.index).queue.len() >= inflight_max {
+                return Err(RequestError::ServerQueueFull);
+            }
+            return Ok(key);
+        }
+        if self.now < server.retry_at {
+            return Err(RequestError::Connection(server.last_error));
+        }
+        let Some(address) = server.address.clone() else {
+            return Err(RequestError::Unresolved);
+        };
+        let conn = ServerConn {
+            pool: pool_index as u32,
+            server: server_index as u32,
+            lane: lane as u32,
+            state: State::Connecting,
+            sending: false,
+            dirty: false,
+            timer_at: Time::MAX,
+            connect_deadline: self.now + pool.options.connect_timeout,
+            framer: ResponseState::default(),
+            need: 0,
+            input: Vec::new(),
+            queue: Fifo::new(Side::Server),
+            out: Chain::new(),
+        };
+        let key = self.conns.insert(conn);
+        server.lanes[lane] = Some(key);
+        self.actions.push_back(Action::Connect(ServerConn::token(key), address));
+        self.queue_handshake(key);
+        self.set_server_timer(key);
+        Ok(key)
+    }
+
+    /// What a new connection starts with; its responses go to nobody.
+    fn queue_handshake(&mut self, key: Key) {
+        let conn = self.conns.at_mut(key.index);
+        let pool = &self.pools[conn.pool as usize];
+        if pool.handshake.responses_count == 0 {
+            return;
+        }
+        conn.out.push(&pool.handshake.bytes, &mut self.buffers);
+        self.buffered_bytes += pool.handshake.bytes.len();
+        for _ in 0..pool.handshake.responses_count {
+            let index = self.records.insert(Record::new(Owner::Nobody)).index;
+            conn.queue.push(&mut self.records, index);
+        }
+    }
+
+    /// Adds a part of a request to what is sent next.
+    #[inline]
+    pub(crate) fn forward_bytes(&mut self, key: Key, bytes: &[u8]) {
+        let conn = self.conns.at_mut(key.index);
+        conn.out.push(bytes, &mut self.buffers);
+        self.buffered_bytes += bytes.len();
+        self.pools[conn.pool as usize].stats.servers[conn.server as usize].request_bytes +=
+            bytes.len() as u64;
+    }
+
+    pub(crate) fn forward_owned(&mut self, key: Key, bytes: Vec<u8>) {
+        let conn = self.conns.at_mut(key.index);
+        self.buffered_bytes += bytes.len();
+        self.pools[conn.pool as usize].stats.servers[conn.server as usize].request_bytes +=
+            bytes.len() as u64;
+        conn.out.push_owned(bytes, &mut self.buffers);
+    }
+
+    /// Puts the record of a request that was forwarded into the connection's queue.
+    #[inline]
+    pub(crate) fn enqueue(&mut self, key: Key, index: u32, expect: Expect) {
+        let conn = self.conns.at_mut(key.index);
+        let pool = &mut self.pools[conn.pool as usize];
+        let record = self.records.at_mut(index);
+        let deadline = pool.options.request_timeout.map(|timeout| self.now + timeout);
+        record.expect = expect;
+        record.deadline = deadline;
+        conn.queue.push(&mut self.records, index);
+        pool.stats.servers[conn.server as usize].requests += 1;
+        if conn.state == State::Ready && !conn.dirty {
+            conn.dirty = true;
+            self.conns_dirty.push(key);
+        }
+        if let Some(deadline) = deadline {
+            self.fire_by(key, deadline);
+        }
+    }
+
+    fn mark_server_dirty(&mut self, key: Key) {
+        let conn = self.conns.at_mut(key.index);
+        if !conn.dirty {
+            conn.dirty = true;
+            self.conns_dirty.push(key);
+        }
+    }
+
+    /// Starts the one send of this turn.
+    pub(crate) fn server_flush(&mut self, key: Key) -> Option<Action> {
+        let conn = self.conns.get_mut(key)?;
+        conn.dirty = false;
+        if conn.state != State::Ready || conn.sending || conn.out.is_empty() {
+            return None;
+        }
+        conn.sending = true;
+        self.stats_sends += 1;
+        Some(Action::Send(ServerConn::token(key), std::mem::take(&mut conn.out)))
+    }
+
+    /// Arms the connection's one timer for the next thing that may go wrong.
+    fn set_server_timer(&mut self, key: Key) {
+        let conn = self.conns.at_mut(key.index);
+        if conn.state == State::Closing {
+            return;
+        }
+        let options = &self.pools[conn.pool as usize].options;
+        let head = conn.queue.head();
+        let mut deadline = (conn.state == State::Connecting).then_some(conn.connect_deadline);
+        if head != NONE {
+            let record = self.records.at(head);
+            let due = match (record.deadline, record.owner) {
+                // It has had its error; what runs now is the time that its neighbours may wait.
+                (Some(due), Owner::Nobody) if due <= self.now => {
+                    options.request_timeout.map(|timeout| due + timeout)
+                }
+                (due, _) => due,
+            };
+            // The first to expire may stand behind those that have had their error.
+            let behind = self.first_deadline_after(key, self.now);
+            deadline = [deadline, due, behind].into_iter().flatten().min();
+        }
+        if let Some(deadline) = deadline {
+            self.fire_by(key, deadline);
+        }
+    }
+
+    /// Sets the connection's timer, unless it fires by then anyway.
+    #[inline]
+    fn fire_by(&mut self, key: Key, deadline: Time) {
+        let conn = self.conns.at_mut(key.index);
+        if deadline < conn.timer_at {
+            conn.timer_at = deadline;
+            self.wheel.insert(deadline, Timer::Server(key));
+        }
+    }
+
+    fn first_deadline_after(&self, key: Key, now: Time) -> Option<Time> {
+        let queue = &self.conns.at(key.index).queue;
+        let mut index = queue.head();
+        while index != NONE {
+            match self.records.at(index).deadline {
+                Some(deadline) if deadline > now => return Some(deadline),
+                _ => index = queue.next(&self.records, index),
+            }
+        }
+        None
+    }
+}
+
+/// A whole response.
+enum Response<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+}
+
+/// Responses come in.
+impl Proxy {
+    /// Completes the response at the beginning of `input` with the first of `rest`, and returns
+    /// what is left of it. `None` when there is nothing left, or the connection broke.
+    fn gather_response<'a>(&mut self, key: Key, mut rest: &'a [u8]) -> Option<&'a [u8]> {
+        while !rest.is_empty() {
+            let conn = self.conns.at_mut(key.index);
+            let size = conn.need.max(GATHER_SIZE_MIN).min(rest.len());
+            conn.input.extend_from_slice(&rest[..size]);
+            self.buffered_bytes += size;
+            if size < conn.need {
+                conn.need -= size;
+                return None;
+            }
+            let options = &self.pools[conn.pool as usize].options;
+            let framed =
+                options.protocol.frame_response(&mut conn.framer, &conn.input, &options.limits);
+            match framed {
+                Framed::Complete { size: response_size } => {
+                    let mut response = std::mem::take(&mut conn.input);
+                    self.buffered_bytes -= response.len();
+                    let before = response.len() - size;
+                    debug_assert!(response_size > before);
+                    // What was gathered beyond the response is still in the receive buffer.
+                    response.truncate(response_size);
+                    return self
+                        .pair(key, Response::Owned(response))
+                        .then(|| &rest[response_size - before..]);
+                }
+                Framed::Incomplete { need } => {
+                    conn.need = need;
+                    rest = &rest[size..];
+                }
+                Framed::Broken(_) => {
+                    self.break_connection(key, RequestError::ServerMisbehaved);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Gives a response to the oldest request. `false` when the connection broke over it.
+    #[inline]
+    fn pair(&mut self, key: Key, response: Response<'_>) -> bool {
+        let conn = self.conns.at_mut(key.index);
+        let bytes = match &response {
+            Response::Borrowed(bytes) => bytes,
+            Response::Owned(bytes) => bytes.as_slice(),
+        };
+        let head = conn.queue.head();
+        let pool = &mut self.pools[conn.pool as usize];
+        if head == NONE || !pool.options.protocol.accepts(self.records.at(head).expect, bytes) {
+            // A response to nothing, or to something else: nobody knows whose the next one is.
+            self.break_connection(key, RequestError::ServerMisbehaved);
+            return false;
+        }
+        let stats = &mut pool.stats.servers[conn.server as usize];
+        stats.responses += 1;
+        stats.response_bytes += bytes.len() as u64;
+        pool.record_success(conn.server as usize);
+        conn.queue.pop(&mut self.records);
+        match response {
+            Response::Borrowed(bytes) => self.complete(head, bytes),
+            Response::Owned(bytes) => self.complete_owned(head, bytes),
+        }
+        true
+    }
+
+    fn break_connection(&mut self, key: Key, error: RequestError) {
+        let conn = self.conns.at(key.index);
+        let stats = &mut self.pools[conn.pool as usize].stats.servers[conn.server as usize];
+        stats.error_count += 1;
+        self.drop_connection(key, error, true);
+    }
+
+    /// Closes a connection and fails every request in its queue.
+    fn drop_connection(&mut self, key: Key, error: RequestError, is_failure: bool) {
+        let conn = self.conns.at_mut(key.index);
+        debug_assert!(conn.state != State::Closing);
+        let pool = &mut self.pools[conn.pool as usize];
+        if conn.state == State::Ready {
+            pool.stats.servers[conn.server as usize].connections -= 1;
+        }
+        conn.state = State::Closing;
+        let (pool_index, server_index) = (conn.pool as usize, conn.server as usize);
+        pool.servers[server_index].lanes[conn.lane as usize] = None;
+        self.buffered_bytes -= conn.out.len() + conn.input.len();
+        conn.out.recycle(&mut self.buffers);
+        self.buffers.give(std::mem::take(&mut conn.input));
+        self.actions.push_back(Action::Close(ServerConn::token(key)));
+        if is_failure {
+            self.pools[pool_index].record_failure(server_index, self.now);
+        }
+        while let Some(index) = self.conns.at_mut(key.index).queue.pop(&mut self.records) {
+            self.fail(index, error);
+        }
+    }
+
+    /// Requests in all queues of a server.
+    pub(crate) fn server_inflight(&self, pool_index: usize, server_index: usize) -> u64 {
+        let lanes = &self.pools[pool_index].servers[server_index].lanes;
+        lanes.iter().flatten().map(|key| u64::from(self.conns.at(key.index).queue.len())).sum()
+    }
+}

@@ -1,0 +1,64 @@
+//! Counters of one worker: plain integers that it alone writes; a reader gets a copy and sums.
+//!
+//! Invariant: every counter only grows; what can shrink is named a gauge.
+
+/// Events of one server, as seen by one worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Connections that the server closed.
+    pub eof_count: u64,
+    /// Connections that broke, could not be opened, or carried nonsense.
+    pub error_count: u64,
+    /// Requests that had no response in time.
+    pub timedout_count: u64,
+    /// Gauge: open connections.
+    pub connections: u64,
+    /// Requests sent or queued, each part of a split one counted.
+    pub requests: u64,
+    /// Their bytes.
+    pub request_bytes: u64,
+    /// Responses that belonged to a request.
+    pub responses: u64,
+    /// Their bytes.
+    pub response_bytes: u64,
+    /// Gauge: requests that wait for a response.
+    pub inflight: u64,
+    /// Times that the server was ejected.
+    pub ejects: u64,
+}
+
+/// Events of one pool, as seen by one worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Clients that closed their connection.
+    pub client_eof: u64,
+    /// Clients whose connection broke or was closed by us.
+    pub client_err: u64,
+    /// Gauge: clients now.
+    pub client_connections: u64,
+    /// Clients ever.
+    pub client_connections_total: u64,
+    /// Clients turned away at the limit.
+    pub client_refused: u64,
+    /// Requests that were well formed, local ones included.
+    pub client_requests: u64,
+    /// Requests that were refused with an error by the client's fault.
+    pub client_faults: u64,
+    /// Requests that were answered with an error of ours because a server gave no response.
+    pub forward_errors: u64,
+    /// Parts that split requests were divided into.
+    pub fragments: u64,
+    /// One a server, in the pool's order.
+    pub servers: Vec<ServerStats>,
+}
+
+/// Everything that one worker counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerStats {
+    /// One a pool, in the order of the configuration.
+    pub pools: Vec<PoolStats>,
+    /// Gauge: bytes of unfinished requests and waiting replies.
+    pub buffered_bytes: u64,
+    /// Sends started on connections of clients and servers.
+    pub sends: u64,
+}

@@ -1,0 +1,127 @@
+//! The core with memcached clients and servers: what differs from RESP.
+
+#![allow(clippy::unwrap_used)]
+
+mod rig;
+
+use protocol::Protocol;
+use rig::{Rig, pool};
+use routing::{Placement, PlacementOptions};
+
+fn rig(servers_count: usize) -> Rig {
+    Rig::new(pool(Protocol::Memcache, servers_count))
+}
+
+/// Keys of which the i-th belongs to server i.
+fn keys(servers_count: usize) -> Vec<String> {
+    let options = pool(Protocol::Memcache, servers_count);
+    let placement_options =
+        PlacementOptions { hash: options.hash, distribution: options.distribution, hash_tag: None };
+    let mut placement = Placement::new(placement_options, options.members(), 0);
+    (0..servers_count)
+        .map(|server| {
+            (0..)
+                .map(|n| format!("k{n}"))
+                .find(|key| placement.server_for(key.as_bytes()) == Some(server))
+                .unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn a_noreply_request_is_silent_and_shifts_nobody() {
+    let mut rig = rig(1);
+    let client = rig.client();
+    rig.feed(client, b"set a 0 0 1 noreply\r\nx\r\nget a\r\n");
+    let server = rig.server(0);
+    assert_eq!(rig.take(server), "set a 0 0 1\r\nx\r\nget a\r\n");
+    rig.feed(server, b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+    assert_eq!(rig.take(client), "VALUE a 0 1\r\nx\r\nEND\r\n");
+    assert_eq!(rig.proxy.buffered_bytes(), 0);
+}
+
+#[test]
+fn a_value_for_another_key_never_reaches_the_client() {
+    let mut rig = rig(1);
+    let client = rig.client();
+    rig.feed(client, b"get a\r\n");
+    let server = rig.server(0);
+    rig.feed(server, b"VALUE b 0 6\r\nsecret\r\nEND\r\n");
+    assert_eq!(rig.take(client), "SERVER_ERROR Invalid argument\r\n");
+    assert!(rig.is_closed(server));
+}
+
+#[test]
+fn multi_get_becomes_one_request_a_server_and_hits_come_in_order() {
+    let mut rig = rig(2);
+    let keys = keys(2);
+    let client = rig.client();
+    rig.feed(client, format!("get {} {} {}\r\n", keys[1], keys[0], keys[1]).as_bytes());
+    let (first, second) = (rig.server(0), rig.server(1));
+    assert_eq!(rig.take(first).trim_end(), format!("get {}", keys[0]));
+    assert_eq!(rig.take(second).trim_end(), format!("get {} {}", keys[1], keys[1]));
+    let value = |key: &str| format!("VALUE {key} 0 1\r\nx\r\n");
+    rig.feed(first, (value(&keys[0]) + "END\r\n").as_bytes());
+    rig.feed(second, (value(&keys[1]).repeat(2) + "END\r\n").as_bytes());
+    let wanted = value(&keys[1]) + &value(&keys[0]) + &value(&keys[1]) + "END\r\n";
+    assert_eq!(rig.take(client), wanted);
+}
+
+#[test]
+fn a_bad_line_gets_its_error_and_the_next_request_its_answer() {
+    let mut rig = rig(1);
+    let client = rig.client();
+    rig.feed(client, b"nosuch\r\nset a 0 0 bad\r\nget a\r\n");
+    let server = rig.server(0);
+    assert_eq!(rig.take(server), "get a\r\n");
+    rig.feed(server, b"END\r\n");
+    let reply = rig.take(client);
+    let lines: Vec<&str> = reply.lines().collect();
+    assert_eq!(lines.len(), 3, "{reply}");
+    assert_eq!((lines[0], lines[2]), ("ERROR", "END"));
+    assert!(lines[1].contains("ERROR"));
+}
+
+#[test]
+fn a_value_that_is_too_large_is_swallowed_however_it_comes() {
+    let mut options = pool(Protocol::Memcache, 1);
+    options.limits.request_size_max = 10_000;
+    let mut rig = Rig::new(options);
+    let client = rig.client();
+    let mut bytes = b"set a 0 0 50000\r\n".to_vec();
+    bytes.extend_from_slice(&[b'x'; 50_000]);
+    bytes.extend_from_slice(b"\r\nget b\r\n");
+    for piece in bytes.chunks(777) {
+        rig.feed(client, piece);
+    }
+    let server = rig.server(0);
+    assert_eq!(rig.take(server), "get b\r\n");
+    rig.feed(server, b"END\r\n");
+    assert_eq!(rig.take(client), "SERVER_ERROR object too large for cache\r\nEND\r\n");
+}
+
+#[test]
+fn a_paused_client_that_sends_no_more_has_its_silent_requests_carried_out() {
+    let mut options = pool(Protocol::Memcache, 1);
+    options.client_requests_inflight_max = 1;
+    let mut rig = Rig::new(options);
+    rig.refuse = Some(base::SocketError::ConnectionRefused);
+    let client = rig.client();
+    rig.feed(client, b"set a 0 0 1 noreply\r\nx\r\nget a\r\nget b\r\n");
+    rig.end_receiving(client, base::RecvEnd::Eof);
+    rig.advance(std::time::Duration::from_millis(1));
+    assert_eq!(rig.take(client), "SERVER_ERROR Connection refused\r\n".repeat(2));
+    assert!(rig.is_closed(client));
+}
+
+#[test]
+fn a_client_that_never_sends_the_rest_of_a_refused_value_is_given_up() {
+    let mut options = pool(Protocol::Memcache, 1);
+    options.limits.request_size_max = 10_000;
+    options.client_stall_timeout = Some(std::time::Duration::from_secs(10));
+    let mut rig = Rig::new(options);
+    let client = rig.client();
+    rig.feed(client, b"set a 0 0 50000\r\nxxx");
+    rig.advance(std::time::Duration::from_secs(11));
+    assert!(rig.is_closed(client));
+}
