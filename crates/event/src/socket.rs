@@ -1,0 +1,164 @@
+//! Sockets: making them, their options, and the few calls that the standard library lacks.
+//!
+//! No operation here waits, except for the time that a system call takes. Invariant: every
+//! descriptor is close-on-exec, and connections stay in blocking mode, since io_uring fails an
+//! operation on a non-blocking one where it would wait; the readiness back end says
+//! `MSG_DONTWAIT` a call instead.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use base::{Address, SocketError};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+/// How to listen.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenOptions {
+    /// Connections that the kernel keeps until they are accepted. 1 to `net.core.somaxconn`.
+    pub backlog: u32,
+    /// Whether several listeners share the address, each with its own queue. TCP only.
+    pub reuse_port: bool,
+    /// Whether accepted connections are probed when idle. TCP only.
+    pub keepalive: bool,
+    /// Access rights of a unix socket's path; `None` leaves what the umask gives.
+    pub unix_mode: Option<u32>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        ListenOptions { backlog: 1024, reuse_port: false, keepalive: false, unix_mode: None }
+    }
+}
+
+/// A listening socket. On Linux accepted connections inherit TCP_NODELAY and keep-alive from it.
+///
+/// The path of a unix socket is removed first when nobody listens there any more. Errors are
+/// those of the system; `AddrInUse` when the path is something else than a dead socket.
+pub fn listen_socket(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
+    let socket = new_socket(address)?;
+    match address {
+        Address::Inet(inet) => {
+            socket.set_reuse_address(true)?;
+            if options.reuse_port {
+                socket.set_reuse_port(true)?;
+            }
+            if inet.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            socket.set_tcp_nodelay(true)?;
+            socket.set_keepalive(options.keepalive)?;
+        }
+        Address::Unix(path) => remove_stale(path)?,
+    }
+    socket.bind(&sock_addr(address)?)?;
+    if let (Address::Unix(path), Some(mode)) = (address, options.unix_mode) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Where a socket is bound: for listeners on port 0.
+pub fn local_address(socket: &impl AsFd) -> io::Result<Address> {
+    address_of(SockRef::from(socket).local_addr()?)
+}
+
+/// Who is at the other end. A client of a unix socket has no path.
+pub fn peer_address(socket: &impl AsFd) -> io::Result<Address> {
+    address_of(SockRef::from(socket).peer_addr()?)
+}
+
+fn address_of(address: SockAddr) -> io::Result<Address> {
+    if let Some(inet) = address.as_socket() {
+        return Ok(Address::Inet(inet));
+    }
+    Ok(Address::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()))
+}
+
+/// The system's form of an address.
+pub(crate) fn sock_addr(address: &Address) -> io::Result<SockAddr> {
+    match address {
+        Address::Inet(inet) => Ok(SockAddr::from(*inet)),
+        Address::Unix(path) => SockAddr::unix(path),
+    }
+}
+
+/// A socket for a connection to the address, in blocking mode.
+pub(crate) fn connection_socket(address: &Address) -> io::Result<OwnedFd> {
+    let socket = new_socket(address)?;
+    if matches!(address, Address::Inet(_)) {
+        socket.set_tcp_nodelay(true)?;
+    }
+    Ok(socket.into())
+}
+
+fn new_socket(address: &Address) -> io::Result<Socket> {
+    let domain = match address {
+        Address::Inet(inet) => Domain::for_address(*inet),
+        Address::Unix(_) => Domain::UNIX,
+    };
+    // `Socket::new` sets close-on-exec and, where writing to a dead connection raises a signal that
+    // no flag of a call prevents, switches the signal off.
+    Socket::new(domain, Type::STREAM, None)
+}
+
+/// Removes a socket that a dead process left. Anything else stays, and `bind` fails.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Ok(());
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What to say when accepting fails for good, or `None` when it is only this connection's fault
+/// and the next may be accepted at once.
+pub(crate) fn accept_error(errno: i32) -> Option<SocketError> {
+    match errno {
+        libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO | libc::EPERM => None,
+        // Pending errors of the new connection's network, which accept(2) passes on.
+        libc::ENETDOWN | libc::EHOSTDOWN | libc::EHOSTUNREACH | libc::ENETUNREACH => None,
+        libc::ENOMEM | libc::ENOBUFS => Some(SocketError::TooManyFiles),
+        other => Some(SocketError::from_errno(other)),
+    }
+}
+
+/// Makes every call that waits on the connection return.
+#[cfg(target_os = "linux")]
+pub(crate) fn shutdown(socket: &OwnedFd) {
+    // It fails when the connection is already gone.
+    let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+}
+
+/// Takes what has arrived but was not read, a bounded amount: a TCP socket that is closed with
+/// unread bytes sends a reset, which can destroy the last reply on its way to the peer.
+pub(crate) fn discard_input(socket: &OwnedFd) {
+    const ROUNDS_MAX: usize = 16;
+    let mut scratch = [0; 16 << 10];
+    for _ in 0..ROUNDS_MAX {
+        match recv(socket.as_fd(), &mut scratch) {
+            Ok(size) if size == scratch.len() => {}
+            _ => return,
+        }
+    }
+}
+
+/// Receives what is there, without waiting.
+pub(crate) fn recv(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of a slice that may be written to.
+    let result = unsafe {
+        libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as usize) }
+}
