@@ -1,0 +1,21 @@
+//! What turns the pure core into a running process: one pinned worker for each CPU, their
+//! listeners, and the control side that talks to them.
+//!
+//! The main loop is [`worker::Worker::run`]. Glue: no protocol, no routing, no socket call here.
+//! Invariant: a worker shares nothing on the path of a request; it hears from the control side
+//! through its mailbox only.
+
+#![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod cpus;
+pub mod mailbox;
+pub mod process;
+mod resolver;
+pub mod snapshot;
+pub mod stats_server;
+pub mod worker;
+
+pub use base::{Address, Time};
+pub use proxy::options::{PoolOptions, WorkerLimits};
+pub use proxy::stats::WorkerStats;

@@ -1,0 +1,78 @@
+//! How the control side, and workers among themselves, talk to a worker: a bounded channel and the
+//! waker of its event base.
+//!
+//! Invariant: whoever sends also wakes, so a message is seen in the turn after it was sent.
+
+use base::Address;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use event::Waker;
+use proxy::stats::WorkerStats;
+
+/// Messages that may wait for a worker. New connections fill it when thousands arrive at once.
+pub const MESSAGES_MAX: usize = 4096;
+
+/// What a worker can be told.
+#[derive(Debug)]
+pub enum Message<S> {
+    /// This connection is yours; it is counted as yours already.
+    Adopt {
+        /// Which pool's clients it belongs to.
+        pool: usize,
+        /// The connection.
+        socket: S,
+    },
+    /// A server's address is known, or no longer.
+    SetAddress {
+        /// Index of the pool.
+        pool: usize,
+        /// Index of the server in the pool.
+        server: usize,
+        /// Where it is.
+        address: Option<Address>,
+    },
+    /// Send a copy of the counters here.
+    Stats(Sender<WorkerStats>),
+    /// Close everything and end.
+    Stop,
+}
+
+/// The sending end of a worker's mailbox.
+#[derive(Debug)]
+pub struct Mailbox<S, W> {
+    messages: Sender<Message<S>>,
+    waker: W,
+}
+
+impl<S, W: Waker> Clone for Mailbox<S, W> {
+    fn clone(&self) -> Self {
+        Mailbox { messages: self.messages.clone(), waker: self.waker.clone() }
+    }
+}
+
+impl<S, W: Waker> Mailbox<S, W> {
+    /// A mailbox for the worker that owns the waker, and the end that it reads.
+    pub fn new(waker: W) -> (Mailbox<S, W>, Receiver<Message<S>>) {
+        let (messages, receiver) = bounded(MESSAGES_MAX);
+        (Mailbox { messages, waker }, receiver)
+    }
+
+    /// Puts a message in and wakes the worker. When the mailbox is full, or the worker gone, the
+    /// message comes back.
+    pub fn try_send(&self, message: Message<S>) -> Result<(), Message<S>> {
+        match self.messages.try_send(message) {
+            Ok(()) => {
+                self.waker.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Err(message),
+        }
+    }
+
+    /// Puts a message in, waits for room if need be, and wakes the worker. For the control side;
+    /// a worker must never wait. `false` when the worker is gone.
+    pub fn send(&self, message: Message<S>) -> bool {
+        let sent = self.messages.send(message).is_ok();
+        self.waker.wake();
+        sent
+    }
+}

@@ -1,0 +1,415 @@
+//! Starting and stopping: which event base, which CPUs, who listens where, and the threads.
+//!
+//! Everything that can go wrong with the surroundings goes wrong here, before the first client is
+//! accepted. Invariant: when [`start`] returns, every listener is open and every worker runs.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base::Address;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use event::{
+    EventBase, ListenOptions, Readiness, ReadinessOptions, Tier, Uring, UringOptions, Waker,
+    listen_socket, uring_supported,
+};
+use proxy::Proxy;
+use proxy::options::{PoolOptions, WorkerLimits};
+use proxy::stats::WorkerStats;
+use tracing::{error, info, warn};
+
+use crate::balance::Balance;
+use crate::cpus::{self, CpuOptions};
+use crate::mailbox::{Mailbox, Message};
+use crate::resolver;
+use crate::snapshot::{self, Header, WorkerFields};
+use crate::stats_server::{self, StatsListener};
+use crate::worker::Worker;
+
+/// How long a worker may take to answer the control side.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a start waits for names to resolve, so that the first requests find their servers.
+const FIRST_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Which event base the workers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EventBaseChoice {
+    /// io_uring where the kernel lets us, else `polling`.
+    #[default]
+    Auto,
+    /// io_uring; falls back with a warning where the kernel refuses.
+    Uring,
+    /// The readiness back end.
+    Polling,
+}
+
+/// What a process is started with.
+#[derive(Debug, Clone)]
+pub struct ProcessOptions {
+    /// At least one, in the order of their names.
+    pub pools: Vec<PoolOptions>,
+    /// For each worker.
+    pub limits: WorkerLimits,
+    /// How many workers, and where.
+    pub cpus: CpuOptions,
+    /// See [`EventBaseChoice`].
+    pub event_base: EventBaseChoice,
+    /// Where statistics are served; `None` for nowhere.
+    pub stats_address: Option<Address>,
+}
+
+/// Why a process could not start.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum StartError {
+    /// The CPUs are not as asked.
+    Cpus(String),
+    /// An address can't be listened on.
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A thread or its event base could not be made.
+    Worker(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Cpus(text) => f.write_str(text),
+            StartError::Listen { address, error } => {
+                write!(f, "can't listen on {address}: {error}")
+            }
+            StartError::Worker(text) => write!(f, "can't start a worker: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A worker as the control side sees it, whatever its event base.
+pub trait Control: Send + Sync {
+    /// Puts a message into the worker's mailbox. `false` when the worker is gone.
+    fn send(&self, message: Message<OwnedFd>) -> bool;
+}
+
+impl<W: Waker + Sync> Control for Mailbox<OwnedFd, W> {
+    fn send(&self, message: Message<OwnedFd>) -> bool {
+        Mailbox::send(self, message)
+    }
+}
+
+/// What the threads of the control side share.
+pub(crate) struct Shared {
+    workers: Vec<Arc<dyn Control>>,
+    pools: Vec<PoolOptions>,
+    balance: Arc<Balance>,
+    started: Instant,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn stats(&self) -> Vec<WorkerStats> {
+        let (sender, answers) = bounded(self.workers.len());
+        let asked = self
+            .workers
+            .iter()
+            .filter(|worker| worker.send(Message::Stats(sender.clone())))
+            .count();
+        drop(sender);
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        (0..asked).map_while(|_| answers.recv_deadline(deadline).ok()).collect()
+    }
+
+    pub(crate) fn stats_json(&self) -> Vec<u8> {
+        let header = Header {
+            service: "nutcracker",
+            source: host_name(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: self.started.elapsed().as_secs(),
+            timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            workers: (self.balance.counts().into_iter())
+                .map(|clients| WorkerFields { clients })
+                .collect(),
+        };
+        snapshot::to_json(&header, &self.pools, &snapshot::sum(&self.stats()))
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// A running process. Dropping it without [`Process::stop`] leaves its threads running.
+pub struct Process {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    stats_address: Option<Address>,
+    /// Closed to end the resolver.
+    _resolver_stop: Sender<()>,
+}
+
+/// Starts everything. See [`StartError`] for what can go wrong.
+pub fn start(mut options: ProcessOptions) -> Result<Process, StartError> {
+    let plan = cpus::plan(&options.cpus).map_err(StartError::Cpus)?;
+    for pool in &mut options.pools {
+        // The limit is the process's; each worker has its share of it.
+        pool.client_connections_max = pool.client_connections_max.div_ceil(plan.len() as u32);
+    }
+    let stats_listener = options.stats_address.as_ref().map(bind_stats).transpose()?;
+    match choose(options.event_base) {
+        Some(tier) => {
+            start_with(options, &plan, stats_listener, move || Uring::new(UringOptions::new(tier)))
+        }
+        None => start_with(options, &plan, stats_listener, || {
+            Readiness::new(ReadinessOptions::default())
+        }),
+    }
+}
+
+/// Settles which event base it will be, and says why in one line of the log: what may be used of
+/// io_uring, or `None` for the readiness back end.
+fn choose(choice: EventBaseChoice) -> Option<Tier> {
+    if choice == EventBaseChoice::Polling {
+        info!("event base: polling, as asked");
+        return None;
+    }
+    match uring_supported() {
+        Ok(tier) => {
+            info!("event base: io_uring, {tier}");
+            Some(tier)
+        }
+        Err(refused) => {
+            warn!("event base: polling, since io_uring is refused: {refused}");
+            None
+        }
+    }
+}
+
+/// What `auto` would choose here, in twemproxy's words for it.
+pub fn event_base_name() -> &'static str {
+    match uring_supported() {
+        Ok(_) => "io_uring",
+        Err(_) if cfg!(target_os = "linux") => "epoll",
+        Err(_) if cfg!(any(target_os = "solaris", target_os = "illumos")) => "event_ports",
+        Err(_) => "kqueue",
+    }
+}
+
+fn bind_stats(address: &Address) -> Result<StatsListener, StartError> {
+    StatsListener::bind(address)
+        .map_err(|error| StartError::Listen { address: address.to_string(), error })
+}
+
+/// The listening sockets of one worker, with their pools.
+type Listeners = Vec<(usize, OwnedFd)>;
+
+/// Opens every listener: one a worker and internet address, one in all for a unix socket.
+fn open_listeners(
+    pools: &[PoolOptions],
+    workers_count: usize,
+) -> Result<Vec<Listeners>, StartError> {
+    let mut listeners: Vec<Listeners> = (0..workers_count).map(|_| Vec::new()).collect();
+    for (pool, options) in pools.iter().enumerate() {
+        let listen = &options.listen;
+        let is_unix = matches!(listen.address, Address::Unix(_));
+        let socket_options = ListenOptions {
+            backlog: listen.backlog,
+            reuse_port: !is_unix && workers_count > 1,
+            keepalive: listen.keepalive,
+            unix_mode: listen.unix_mode,
+        };
+        let count = if is_unix { 1 } else { workers_count };
+        for worker in listeners.iter_mut().take(count) {
+            let socket = listen_socket(&listen.address, socket_options).map_err(|error| {
+                StartError::Listen { address: listen.address.to_string(), error }
+            })?;
+            worker.push((pool, socket));
+        }
+        info!(pool = options.name, address = %listen.address, servers = options.servers.len(),
+            "listening");
+    }
+    Ok(listeners)
+}
+
+fn start_with<B, F>(
+    options: ProcessOptions,
+    plan: &[usize],
+    stats_listener: Option<StatsListener>,
+    make_base: F,
+) -> Result<Process, StartError>
+where
+    B: EventBase<Socket = OwnedFd> + 'static,
+    B::Waker: Sync,
+    F: Fn() -> std::io::Result<B> + Clone + Send + 'static,
+{
+    let balance = Arc::new(Balance::new(plan.len()));
+    let mut threads = Vec::new();
+    let mut pending = Vec::new();
+    let listeners = open_listeners(&options.pools, plan.len())?;
+    for (index, (cpu, listeners)) in plan.iter().zip(listeners).enumerate() {
+        let (to_worker, from_control) = bounded(1);
+        let (to_control, from_worker) = bounded(1);
+        let seat = Seat {
+            index,
+            cpu: *cpu,
+            pools: options.pools.clone(),
+            limits: options.limits,
+            listeners,
+            balance: Arc::clone(&balance),
+        };
+        let make_base = make_base.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("weir-worker-{index}"))
+            .spawn(move || seat.work(make_base, &to_control, &from_control))
+            .map_err(|error| StartError::Worker(error.to_string()))?;
+        threads.push(thread);
+        pending.push((to_worker, from_worker));
+    }
+    let mut mailboxes = Vec::new();
+    for (_, from_worker) in &pending {
+        let mailbox = from_worker
+            .recv()
+            .map_err(|_| StartError::Worker("its thread ended at once".to_owned()))?;
+        mailboxes.push(mailbox.map_err(|error| StartError::Worker(error.to_string()))?);
+    }
+    for (to_worker, _) in &pending {
+        // A worker that is gone by now has said why.
+        let _ = to_worker.send(mailboxes.clone());
+    }
+    let workers =
+        mailboxes.into_iter().map(|mailbox| Arc::new(mailbox) as Arc<dyn Control>).collect();
+    Ok(start_control(options.pools, workers, threads, balance, stats_listener))
+}
+
+/// The threads of the control side.
+fn start_control(
+    pools: Vec<PoolOptions>,
+    workers: Vec<Arc<dyn Control>>,
+    threads: Vec<JoinHandle<()>>,
+    balance: Arc<Balance>,
+    stats_listener: Option<StatsListener>,
+) -> Process {
+    let shared = Arc::new(Shared {
+        workers,
+        pools,
+        balance,
+        started: Instant::now(),
+        stopping: AtomicBool::new(false),
+    });
+    let (stop, stopped) = bounded(1);
+    let (done, first_round) = bounded(1);
+    let resolving = Arc::clone(&shared);
+    std::thread::spawn(move || {
+        resolver::run(&resolving.pools, &resolving.workers, &done, &stopped);
+    });
+    // Later is no harm: requests get an error until the name is known.
+    let _ = first_round.recv_timeout(FIRST_RESOLVE_TIMEOUT);
+    let stats_address = stats_listener.as_ref().map(|listener| listener.address().clone());
+    if let Some(listener) = stats_listener {
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || stats_server::run(&listener, &serving));
+    }
+    Process { shared, threads, stats_address, _resolver_stop: stop }
+}
+
+/// What a worker's thread takes with it.
+struct Seat {
+    index: usize,
+    cpu: usize,
+    pools: Vec<PoolOptions>,
+    limits: WorkerLimits,
+    listeners: Listeners,
+    balance: Arc<Balance>,
+}
+
+impl Seat {
+    /// The life of a worker's thread. The event base is made here, since it belongs to the thread
+    /// that makes it, and its memory to the CPU that touches it first.
+    fn work<B, F>(
+        self,
+        make_base: F,
+        to_control: &Sender<std::io::Result<Mailbox<OwnedFd, B::Waker>>>,
+        from_control: &Receiver<Vec<Mailbox<OwnedFd, B::Waker>>>,
+    ) where
+        B: EventBase<Socket = OwnedFd>,
+        F: Fn() -> std::io::Result<B>,
+    {
+        if !cpus::pin(self.cpu) {
+            warn!(worker = self.index, cpu = self.cpu, "the system refuses to pin this worker");
+        }
+        let base = match make_base() {
+            Ok(base) => base,
+            Err(error) => {
+                let _ = to_control.send(Err(error));
+                return;
+            }
+        };
+        let (mailbox, messages) = Mailbox::new(base.waker());
+        let _ = to_control.send(Ok(mailbox));
+        // The others' mailboxes come when every worker has one.
+        let Ok(peers) = from_control.recv() else { return };
+        let now = base.now();
+        let seed = now.as_ns() ^ (self.index as u64) << 48;
+        let mut proxy = Proxy::new(self.pools.clone(), self.limits, seed, now);
+        for (pool_index, pool) in self.pools.iter().enumerate() {
+            for (server_index, server) in pool.servers.iter().enumerate() {
+                proxy.set_address(pool_index, server_index, resolver::literal(&server.address));
+            }
+        }
+        let mut worker = Worker::new(self.index, base, proxy, messages, peers, self.balance);
+        for (pool, socket) in self.listeners {
+            if let Err(error) = worker.listen(pool, socket) {
+                error!(%error, "a listener can't be registered");
+                return;
+            }
+        }
+        info!(worker = self.index, cpu = self.cpu, "worker runs");
+        if let Err(error) = worker.run() {
+            error!(worker = self.index, %error, "the event base failed: the worker ends");
+            std::process::abort();
+        }
+    }
+}
+
+impl Process {
+    /// The counters of all workers as one.
+    pub fn stats(&self) -> WorkerStats {
+        snapshot::sum(&self.shared.stats())
+    }
+
+    /// The line that the statistics port serves.
+    pub fn stats_json(&self) -> Vec<u8> {
+        self.shared.stats_json()
+    }
+
+    /// Connections of each worker now.
+    pub fn balance(&self) -> Vec<u32> {
+        self.shared.balance.counts()
+    }
+
+    /// Ends every worker: connections are closed, whatever is on its way.
+    pub fn stop(self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        for worker in &self.shared.workers {
+            worker.send(Message::Stop);
+        }
+        for thread in self.threads {
+            // A worker that panicked has said so.
+            let _ = thread.join();
+        }
+        if let Some(address) = self.stats_address {
+            stats_server::wake(&address);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The counters of all workers as one, and as the JSON line that twemproxy's users read.
+//!
+//! Invariant: a sum never loses a counter; new counters get new names beside twemproxy's.
+
+use std::collections::BTreeMap;
+
+use proxy::options::PoolOptions;
+use proxy::stats::{PoolStats, ServerStats, WorkerStats};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+/// What stands at the head of the JSON line.
+#[derive(Debug, Clone, Serialize)]
+pub struct Header {
+    /// Constant `nutcracker`, since monitoring looks for it.
+    pub service: &'static str,
+    /// Name of this host.
+    pub source: String,
+    /// Version of this program.
+    pub version: &'static str,
+    /// Seconds since the start.
+    pub uptime: u64,
+    /// Seconds since 1970.
+    pub timestamp: u64,
+    /// One a worker.
+    pub workers: Vec<WorkerFields>,
+}
+
+/// What is told of each worker by itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerFields {
+    /// Client connections now.
+    pub clients: u32,
+}
+
+/// What each counter of the JSON line means: headings, each with names and meanings.
+pub const DESCRIPTIONS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "pool stats:",
+        &[
+            ("client_eof", "clients that closed their connection"),
+            ("client_err", "clients whose connection broke or was closed by us"),
+            ("client_connections", "clients now"),
+            ("server_ejects", "times that a server was ejected"),
+            ("forward_error", "requests answered with an error because a server gave no response"),
+            ("fragments", "parts that requests with several keys were divided into"),
+            ("client_requests", "well-formed requests"),
+            ("client_faults", "requests refused with an error by the client's fault"),
+            ("client_refused", "clients turned away at the limit"),
+        ],
+    ),
+    (
+        "server stats:",
+        &[
+            ("server_eof", "connections that the server closed"),
+            ("server_err", "connections that broke or could not be opened"),
+            ("server_timedout", "requests and connects that took too long"),
+            ("server_connections", "connections now"),
+            ("requests", "requests sent"),
+            ("request_bytes", "bytes of requests sent"),
+            ("responses", "responses received"),
+            ("response_bytes", "bytes of responses received"),
+            ("out_queue", "requests that wait for a response"),
+        ],
+    ),
+];
+
+/// The sum of all workers' counters.
+pub fn sum(workers: &[WorkerStats]) -> WorkerStats {
+    let mut total = WorkerStats::default();
+    for worker in workers {
+        total.buffered_bytes += worker.buffered_bytes;
+        total.sends += worker.sends;
+        total.pools.resize(worker.pools.len().max(total.pools.len()), PoolStats::default());
+        for (into, from) in total.pools.iter_mut().zip(&worker.pools) {
+            add_pool(into, from);
+        }
+    }
+    total
+}
+
+fn add_pool(into: &mut PoolStats, from: &PoolStats) {
+    into.client_eof += from.client_eof;
+    into.client_err += from.client_err;
+    into.client_connections += from.client_connections;
+    into.client_connections_total += from.client_connections_total;
+    into.client_refused += from.client_refused;
+    into.client_requests += from.client_requests;
+    into.client_faults += from.client_faults;
+    into.forward_errors += from.forward_errors;
+    into.fragments += from.fragments;
+    into.servers.resize(from.servers.len().max(into.servers.len()), ServerStats::default());
+    for (into, from) in into.servers.iter_mut().zip(&from.servers) {
+        into.eof_count += from.eof_count;
+        into.error_count += from.error_count;
+        into.timedout_count += from.timedout_count;
+        into.connections += from.connections;
+        into.requests += from.requests;
+        into.request_bytes += from.request_bytes;
+        into.responses += from.responses;
+        into.response_bytes += from.response_bytes;
+        into.inflight += from.inflight;
+        into.ejects += from.ejects;
+    }
+}
+
+/// The JSON line, its line end included.
+pub fn to_json(header: &Header, pools: &[PoolOptions], total: &WorkerStats) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&Document { header, pools, total })
+        .expect("maps with string keys and integers always serialize");
+    line.push(b'\n');
+    line
+}
+
+struct Document<'a> {
+    header: &'a Header,
+    pools: &'a [PoolOptions],
+    total: &'a WorkerStats,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let clients: u64 = self.total.pools.iter().map(|pool| pool.client_connections_total).sum();
+        let current: u64 = self.total.pools.iter().map(current_connections).sum();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("service", self.header.service)?;
+        map.serialize_entry("source", &self.header.source)?;
+        map.serialize_entry("version", self.header.version)?;
+        map.serialize_entry("uptime", &self.header.uptime)?;
+        map.serialize_entry("timestamp", &self.header.timestamp)?;
+        map.serialize_entry("total_connections", &clients)?;
+        map.serialize_entry("curr_connections", &current)?;
+        map.serialize_entry("weir_workers", &self.header.workers)?;
+        map.serialize_entry("buffered_bytes", &self.total.buffered_bytes)?;
+        for (options, stats) in self.pools.iter().zip(&self.total.pools) {
+            map.serialize_entry(&options.name, &Pool { options, stats })?;
+        }
+        map.end()
+    }
+}
+
+fn current_connections(pool: &PoolStats) -> u64 {
+    pool.client_connections + pool.servers.iter().map(|server| server.connections).sum::<u64>()
+}
+
+struct Pool<'a> {
+    options: &'a PoolOptions,
+    stats: &'a PoolStats,
+}
+
+impl Serialize for Pool<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stats = self.stats;
+        let ejects: u64 = stats.servers.iter().map(|server| server.ejects).sum();
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in [
+            ("client_eof", stats.client_eof),
+            ("client_err", stats.client_err),
+            ("client_connections", stats.client_connections),
+            ("server_ejects", ejects),
+            ("forward_error", stats.forward_errors),
+            ("fragments", stats.fragments),
+            ("client_requests", stats.client_requests),
+            ("client_faults", stats.client_faults),
+            ("client_refused", stats.client_refused),
+        ] {
+            map.serialize_entry(name, &value)?;
+        }
+        for (server, stats) in self.options.servers.iter().zip(&stats.servers) {
+            map.serialize_entry(&server.name, &server_fields(stats))?;
+        }
+        map.end()
+    }
+}
+
+fn server_fields(stats: &ServerStats) -> BTreeMap<&'static str, u64> {
+    BTreeMap::from([
+        ("server_eof", stats.eof_count),
+        ("server_err", stats.error_count),
+        ("server_timedout", stats.timedout_count),
+        ("server_connections", stats.connections),
+        ("requests", stats.requests),
+        ("request_bytes", stats.request_bytes),
+        ("responses", stats.responses),
+        ("response_bytes", stats.response_bytes),
+        ("out_queue", stats.inflight),
+    ])
+}

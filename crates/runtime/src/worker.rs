@@ -1,0 +1,240 @@
+//! One worker: an event base, a proxy, and the loop that joins them. THE MAIN LOOP is
+//! [`Worker::run`].
+//!
+//! Rules of the loop: wait once; handle everything that came; then act once, one send for each
+//! connection that became dirty. Nothing blocks but `wait`. Events are handled before timers, so
+//! that what has arrived is never called late. No line of a log is written for a request.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Kind, Time, Token};
+use crossbeam_channel::Receiver;
+use event::{AcceptEnd, Event, EventBase};
+use proxy::{Action, Proxy};
+use tracing::{debug, warn};
+
+use crate::balance::Balance;
+use crate::mailbox::{Mailbox, Message};
+
+/// How long accepting pauses after the system refused a descriptor.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A worker that has held more than this gives memory back when it has become quiet.
+const BURST_BYTES: u64 = 4 << 20;
+/// How long it must have been quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The mailboxes of all workers, by their index.
+pub type Peers<B> = Vec<Mailbox<<B as EventBase>::Socket, <B as EventBase>::Waker>>;
+
+struct Listener {
+    pool: usize,
+    /// When accepting is tried again; `None` while it goes on.
+    retry_at: Option<Time>,
+}
+
+/// See the module's text.
+pub struct Worker<B: EventBase> {
+    index: usize,
+    base: B,
+    proxy: Proxy,
+    listeners: Vec<Listener>,
+    messages: Receiver<Message<B::Socket>>,
+    peers: Peers<B>,
+    balance: Arc<Balance>,
+    events: Vec<Event<B::Socket>>,
+    /// Since when the worker has held little after it had held much.
+    quiet_since: Option<Time>,
+    had_burst: bool,
+    stopping: bool,
+}
+
+impl<B: EventBase> Worker<B> {
+    /// A worker that listens nowhere yet. `peers` holds the mailboxes of all workers, its own at
+    /// `index`.
+    pub fn new(
+        index: usize,
+        base: B,
+        proxy: Proxy,
+        messages: Receiver<Message<B::Socket>>,
+        peers: Peers<B>,
+        balance: Arc<Balance>,
+    ) -> Worker<B> {
+        Worker {
+            index,
+            base,
+            proxy,
+            listeners: Vec::new(),
+            messages,
+            peers,
+            balance,
+            events: Vec::new(),
+            quiet_since: None,
+            had_burst: false,
+            stopping: false,
+        }
+    }
+
+    /// The proxy that it drives; for whoever checks its state.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Accepts the clients of a pool on a listening socket.
+    pub fn listen(&mut self, pool: usize, socket: B::Socket) -> io::Result<()> {
+        let token = Token::new(Kind::Listener, self.listeners.len() as u32, 0);
+        self.base.listen(token, socket)?;
+        self.base.accept_start(token);
+        self.listeners.push(Listener { pool, retry_at: None });
+        Ok(())
+    }
+
+    /// The main loop. Returns after [`Message::Stop`], or when the kernel fails the event base.
+    pub fn run(&mut self) -> io::Result<()> {
+        self.proxy.begin_turn(self.base.now());
+        self.proxy.preconnect();
+        self.act();
+        while !self.stopping {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// One turn: wait, handle, act.
+    pub fn turn(&mut self) -> io::Result<()> {
+        let deadline = self.deadline();
+        let mut events = std::mem::take(&mut self.events);
+        self.base.wait(deadline, &mut events)?;
+        let now = self.base.now();
+        self.proxy.begin_turn(now);
+        for event in events.drain(..) {
+            self.handle(event);
+        }
+        self.events = events;
+        self.proxy.end_turn();
+        self.act();
+        self.housekeep(now);
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event<B::Socket>) {
+        match event {
+            Event::Received(token, received) => {
+                self.proxy.handle_received(token, self.base.bytes(received));
+                self.base.release(received);
+            }
+            Event::Sent(token, chain) => self.proxy.handle_sent(token, chain),
+            Event::RecvEnd(token, end) => self.proxy.handle_recv_end(token, end),
+            Event::SendFailed(token, chain, error) => {
+                self.proxy.handle_send_failed(token, chain, error);
+            }
+            Event::Connected(token) => self.proxy.handle_connected(token),
+            Event::ConnectFailed(token, error) => self.proxy.handle_connect_failed(token, error),
+            Event::Closed(token) => {
+                if token.kind() == Kind::Client {
+                    self.balance.give_back(self.index);
+                }
+                self.proxy.handle_closed(token);
+            }
+            Event::Accepted { listener, socket } => self.accepted(listener, socket),
+            Event::AcceptEnd { listener, end } => self.accept_ended(listener, end),
+            Event::Woken => self.read_mailbox(),
+        }
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.proxy.poll_action() {
+            match action {
+                Action::Send(token, chain) => self.base.send(token, chain),
+                Action::RecvStart(token, credit) => self.base.recv_start(token, credit),
+                Action::Connect(token, address) => self.base.connect(token, &address),
+                Action::Close(token) => self.base.close(token),
+            }
+        }
+    }
+
+    /// A new client goes to the worker with the fewest.
+    fn accepted(&mut self, listener: Token, socket: B::Socket) {
+        let pool = self.listeners[listener.index() as usize].pool;
+        let chosen = self.balance.take(self.index);
+        if chosen == self.index {
+            self.adopt(pool, socket);
+            return;
+        }
+        if let Err(message) = self.peers[chosen].try_send(Message::Adopt { pool, socket }) {
+            // Its mailbox is full: better here than nowhere.
+            self.balance.give_back(chosen);
+            if let Message::Adopt { pool, socket } = message {
+                self.balance.count(self.index);
+                self.adopt(pool, socket);
+            }
+        }
+    }
+
+    fn adopt(&mut self, pool: usize, socket: B::Socket) {
+        let Some(token) = self.proxy.handle_accepted(pool) else {
+            self.balance.give_back(self.index);
+            return;
+        };
+        if let Err(error) = self.base.adopt(token, socket) {
+            debug!(%error, "a new connection could not be registered");
+            self.proxy.handle_adopt_failed(token);
+            self.balance.give_back(self.index);
+        }
+    }
+
+    fn accept_ended(&mut self, token: Token, end: AcceptEnd) {
+        let listener = &mut self.listeners[token.index() as usize];
+        if let AcceptEnd::Failed(error) = end {
+            warn!(%error, "accepting pauses for {ACCEPT_RETRY:?}");
+            listener.retry_at = Some(self.base.now() + ACCEPT_RETRY);
+        }
+    }
+
+    fn read_mailbox(&mut self) {
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Adopt { pool, socket } => self.adopt(pool, socket),
+                Message::SetAddress { pool, server, address } => {
+                    self.proxy.set_address(pool, server, address);
+                }
+                Message::Stats(reply) => {
+                    // Whoever asked may have given up.
+                    let _ = reply.try_send(self.proxy.stats());
+                }
+                Message::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let retries = self.listeners.iter().filter_map(|listener| listener.retry_at);
+        let quiet = self.quiet_since.map(|since| since + QUIET);
+        retries.chain(quiet).chain(self.proxy.poll_deadline()).min()
+    }
+
+    /// What is due now and then: accepting again, and giving memory back after a burst.
+    fn housekeep(&mut self, now: Time) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.retry_at.is_some_and(|at| at <= now) {
+                listener.retry_at = None;
+                self.base.accept_start(Token::new(Kind::Listener, index as u32, 0));
+            }
+        }
+        if self.proxy.buffered_bytes() > BURST_BYTES {
+            self.had_burst = true;
+            self.quiet_since = None;
+        } else if self.had_burst {
+            let since = *self.quiet_since.get_or_insert(now);
+            if since + QUIET <= now {
+                self.had_burst = false;
+                self.quiet_since = None;
+                self.proxy.release_memory();
+                self.events.shrink_to(64);
+                base::memory::trim();
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The command line: twemproxy's options, and ours beside them.
+//!
+//! Short options bundle and long ones may be abbreviated, as with getopt. Everything is printed to
+//! stderr, and what can't be understood ends with exit code 1, as in twemproxy. Invariant: what is
+//! returned as [`Parsed::Run`] is in range.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use runtime::cpus::CpuOptions;
+use runtime::process::EventBaseChoice;
+
+/// A thread-per-core sharded proxy for memcached and Redis/Valkey.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    infer_long_args = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = false
+)]
+pub(crate) struct Arguments {
+    /// Print this help.
+    #[arg(short = 'h', long = "help", action = ArgAction::SetTrue)]
+    help: bool,
+    /// Print the version and the event base.
+    #[arg(short = 'V', long = "version", action = ArgAction::SetTrue)]
+    version: bool,
+    /// Check the configuration, say what is wrong with it, and exit.
+    #[arg(short = 't', long)]
+    pub(crate) test_conf: bool,
+    /// Run in the background.
+    #[arg(short = 'd', long)]
+    pub(crate) daemonize: bool,
+    /// Print what the statistics mean.
+    #[arg(short = 'D', long)]
+    pub(crate) describe_stats: bool,
+    /// Log level, 0 to 11: up to 4 warnings and errors, 5 what happens to the process, 7 detail.
+    #[arg(short = 'v', long, value_name = "N", default_value_t = 5)]
+    pub(crate) verbose: u8,
+    /// Log to this file instead of stderr.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The configuration file.
+    #[arg(short = 'c', long, value_name = "FILE", default_value = "conf/nutcracker.yml")]
+    pub(crate) conf_file: PathBuf,
+    /// Port of the statistics.
+    #[arg(short = 's', long, value_name = "PORT", default_value_t = 22222,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) stats_port: u16,
+    /// Address of the statistics: a host, or the path of a unix socket.
+    #[arg(short = 'a', long, value_name = "ADDR", default_value = "0.0.0.0")]
+    pub(crate) stats_addr: String,
+    /// Taken for twemproxy's sake; statistics are fresh at each read.
+    #[arg(short = 'i', long, value_name = "MS", default_value_t = 30000)]
+    stats_interval: u32,
+    /// Write the process id to this file.
+    #[arg(short = 'p', long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Taken for twemproxy's sake; Weir's buffers have no one size.
+    #[arg(short = 'm', long, value_name = "BYTES", default_value_t = 16384,
+          value_parser = clap::value_parser!(u32).range(512..=16_777_216))]
+    mbuf_size: u32,
+    /// Number of workers, instead of one for each CPU that the process may use.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// CPUs of the workers, for example 0,2-5.
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    cpus: Option<CpuList>,
+    /// Event base of the workers.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = EventBaseName::Auto)]
+    event_base: EventBaseName,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What Weir can do beside proxying.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start small in-memory servers and a proxy before them, to try it out.
+    Demo(DemoOptions),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoOptions {
+    /// First of the two ports that are proxied: Redis, then memcached.
+    #[arg(long, value_name = "PORT", default_value_t = 22121,
+          value_parser = clap::value_parser!(u16).range(1..65535))]
+    pub(crate) port: u16,
+    /// End after so many seconds instead of at Ctrl-C.
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EventBaseName {
+    Auto,
+    Uring,
+    Polling,
+}
+
+/// CPUs by number.
+#[derive(Debug, Clone)]
+struct CpuList(Vec<usize>);
+
+/// The most CPUs that a list may name.
+const CPUS_MAX: usize = 4096;
+
+fn parse_cpus(text: &str) -> Result<CpuList, String> {
+    let wrong = || format!("'{text}' is no list of CPUs: write numbers and ranges, like 0,2-5");
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.trim().parse().map_err(|_| wrong())?;
+        let last: usize = last.trim().parse().map_err(|_| wrong())?;
+        if first > last || last >= CPUS_MAX {
+            return Err(wrong());
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.dedup();
+    Ok(CpuList(cpus))
+}
+
+/// What the command line asks for.
+pub(crate) enum Parsed {
+    /// To run.
+    Run(Box<Arguments>),
+    /// To print something to stderr and exit with this code.
+    Text { text: String, code: u8 },
+}
+
+impl Arguments {
+    pub(crate) fn from_command_line(arguments: impl Iterator<Item = OsString>) -> Parsed {
+        match Arguments::try_parse_from(arguments) {
+            Ok(arguments) if arguments.help => {
+                let help = <Arguments as clap::CommandFactory>::command().render_help();
+                Parsed::Text { text: format!("{}\n{help}", version_block()), code: 0 }
+            }
+            Ok(arguments) if arguments.version => Parsed::Text { text: version_block(), code: 0 },
+            Ok(arguments) => Parsed::Run(Box::new(arguments)),
+            Err(error) => Parsed::Text { text: format!("weir: {error}"), code: 1 },
+        }
+    }
+
+    pub(crate) fn cpu_options(&self) -> CpuOptions {
+        let cpus = self.cpus.as_ref().map(|list| list.0.clone());
+        CpuOptions { workers: self.workers, cpus }
+    }
+
+    pub(crate) fn event_base(&self) -> EventBaseChoice {
+        match self.event_base {
+            EventBaseName::Auto => EventBaseChoice::Auto,
+            EventBaseName::Uring => EventBaseChoice::Uring,
+            EventBaseName::Polling => EventBaseChoice::Polling,
+        }
+    }
+}
+
+/// The version as twemproxy words it.
+pub(crate) fn version_block() -> String {
+    format!(
+        "This is weir-{}\nasync event backend: {}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        runtime::process::event_base_name()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Parsed {
+        Arguments::from_command_line(line.split_whitespace().map(OsString::from))
+    }
+
+    fn run(line: &str) -> Arguments {
+        match parse(line) {
+            Parsed::Run(arguments) => *arguments,
+            Parsed::Text { text, .. } => panic!("{line}: {text}"),
+        }
+    }
+
+    #[test]
+    fn twemproxy_options_are_understood() {
+        let arguments = run("weir -dv 7 -c a.yml -s 1 -a ::1 -i 5 -o log -p pid -m 512");
+        assert!(arguments.daemonize);
+        assert_eq!(arguments.verbose, 7);
+        assert_eq!(arguments.conf_file, PathBuf::from("a.yml"));
+        assert_eq!((arguments.stats_port, arguments.stats_addr.as_str()), (1, "::1"));
+        let long = run("weir --conf=b.yml --test --stats-port=2 --verb=0");
+        assert!(long.test_conf);
+        assert_eq!((long.stats_port, long.verbose), (2, 0));
+    }
+
+    #[test]
+    fn what_is_wrong_ends_with_exit_code_one() {
+        for line in [
+            "weir -z",
+            "weir -s 0",
+            "weir -s 70000",
+            "weir -v x",
+            "weir -m 1",
+            "weir -c",
+            "weir --ver",
+            "weir --cpus 3-1",
+            "weir --cpus a",
+            "weir --event-base kqueue",
+        ] {
+            match parse(line) {
+                Parsed::Text { text, code: 1 } => assert!(text.starts_with("weir: "), "{text}"),
+                _ => panic!("{line} was accepted"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_and_version_win() {
+        for line in ["weir -h -t", "weir -V", "weir --help", "weir -tV"] {
+            assert!(matches!(parse(line), Parsed::Text { code: 0, .. }), "{line}");
+        }
+    }
+
+    #[test]
+    fn cpu_lists_are_numbers_and_ranges() {
+        assert_eq!(run("weir --cpus 0,2-4").cpu_options().cpus, Some(vec![0, 2, 3, 4]));
+        assert_eq!(run("weir --workers 3").cpu_options().workers, Some(3));
+    }
+}

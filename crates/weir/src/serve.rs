@@ -1,0 +1,165 @@
+//! A run of the proxy from a configuration file: start, signals, end; and the checks that do not
+//! run it.
+//!
+//! Invariant: whatever ends the process, its pid file is gone, and the reason was printed or
+//! logged.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use runtime::process::{self, ProcessOptions};
+use runtime::{Address, WorkerLimits};
+use signal_hook::consts::signal::{
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
+};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::arguments::{Arguments, version_block};
+use crate::{daemon, logging};
+
+/// `-t`: says whether the configuration is right, and every reason why not.
+pub(crate) fn test_configuration(arguments: &Arguments) -> ExitCode {
+    let file = arguments.conf_file.display();
+    match config::load(&arguments.conf_file) {
+        Ok(_) => {
+            eprintln!("weir: configuration file '{file}' syntax is ok");
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            eprintln!("{errors}");
+            eprintln!("weir: configuration file '{file}' syntax is invalid");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the proxy until a signal ends it.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if arguments.daemonize && !daemon::is_detached() {
+        return daemon::start();
+    }
+    if daemon::is_detached() {
+        daemon::detach();
+    }
+    let mut log = match logging::start(arguments.verbose, arguments.output.as_deref()) {
+        Ok(log) => log,
+        Err(error) => {
+            let file = arguments.output.as_deref().unwrap_or(Path::new("stderr")).display();
+            eprintln!("weir: can't open the log {file}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Before anything runs, so that no signal is missed.
+    let signals =
+        Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2]);
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => return fail(format_args!("can't watch for signals: {error}")),
+    };
+    info!("weir-{} starts, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    let process = match start(arguments) {
+        Ok(process) => process,
+        Err(text) => return fail(format_args!("{text}")),
+    };
+    let pid_file = match PidFile::write(arguments.pid_file.as_deref()) {
+        Ok(pid_file) => pid_file,
+        Err(text) => return fail(format_args!("{text}")),
+    };
+    if daemon::is_detached()
+        && let Err(error) = daemon::say_running()
+    {
+        warn!(%error, "can't let go of the terminal");
+    }
+    info!("weir runs");
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => match log.reopen() {
+                Ok(()) => info!("log reopened"),
+                Err(error) => error!(%error, "the log can't be reopened; it stays as it was"),
+            },
+            SIGTTIN => info!(level = log.step(true), "log level raised"),
+            SIGTTOU => info!(level = log.step(false), "log level lowered"),
+            SIGUSR1 | SIGUSR2 => info!(signal, "signal received; it has no meaning yet"),
+            _ => {
+                info!(signal, "signal received: stopping");
+                break;
+            }
+        }
+    }
+    process.stop();
+    drop(pid_file);
+    info!("weir has stopped");
+    ExitCode::SUCCESS
+}
+
+fn fail(text: std::fmt::Arguments<'_>) -> ExitCode {
+    error!("{text}");
+    if daemon::is_detached() {
+        eprintln!("weir: {text}");
+    }
+    ExitCode::FAILURE
+}
+
+fn start(arguments: &Arguments) -> Result<process::Process, String> {
+    let config = config::load(&arguments.conf_file).map_err(|errors| errors.to_string())?;
+    let options = ProcessOptions {
+        pools: config.pools,
+        limits: WorkerLimits::default(),
+        cpus: arguments.cpu_options(),
+        event_base: arguments.event_base(),
+        stats_address: Some(stats_address(&arguments.stats_addr, arguments.stats_port)?),
+    };
+    process::start(options).map_err(|error| error.to_string())
+}
+
+fn stats_address(host: &str, port: u16) -> Result<Address, String> {
+    if host.starts_with('/') {
+        return Ok(Address::Unix(PathBuf::from(host)));
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let found: Option<SocketAddr> = (bare, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("the statistics address '{host}' does not resolve: {error}"))?
+        .next();
+    found
+        .map(Address::Inet)
+        .ok_or_else(|| format!("the statistics address '{host}' resolves to nothing"))
+}
+
+/// Removed when dropped.
+struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    fn write(path: Option<&Path>) -> Result<PidFile, String> {
+        if let Some(path) = path {
+            std::fs::write(path, std::process::id().to_string())
+                .map_err(|error| format!("can't write the pid file {}: {error}", path.display()))?;
+        }
+        Ok(PidFile(path.map(Path::to_owned)))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Somebody may have removed it already, which is what we want.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// `-D`: what each statistic means.
+pub(crate) fn describe_stats() -> String {
+    let mut text = version_block();
+    for (heading, rows) in runtime::snapshot::DESCRIPTIONS {
+        text.push_str(heading);
+        text.push('\n');
+        for (name, meaning) in *rows {
+            text.push_str(&format!("  {name:<20}\"{meaning}\"\n"));
+        }
+        text.push('\n');
+    }
+    text
+}
