@@ -709,7 +709,8 @@ impl Proxy {
     /// Closes a client of which nothing more can come and to which nothing more is owed.
     pub(crate) fn client_finish_if_done(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let no_more = client.state == State::Finishing || (client.eof && !client.paused && !client.resuming);
+        let all_parsed = !client.paused && !client.resuming;
+        let no_more = client.state == State::Finishing || (client.eof && all_parsed);
         if no_more
             && client.state != State::Closing
             && client.requests.is_empty()

@@ -12,8 +12,9 @@
 //! Pure: `handle_*` takes events and the time, [`Proxy::poll_action`] gives what is to be done
 //! about them, and nothing else goes in or out. It reads no clock, no socket and no random device,
 //! so the same code runs in a worker and in a simulation. It knows no protocol:
-//! [`protocol::Protocol`] does. Invariants: each request is answered exactly once or its client is closed; answers leave
-//! in the order of the requests; a response goes to the request that it answers and to no other.
+//! [`protocol::Protocol`] does. Invariants: each request is answered exactly once or its client is
+//! closed; answers leave in the order of the requests; a response goes to the request that it
+//! answers and to no other.
 
 #![forbid(unsafe_code)]
 

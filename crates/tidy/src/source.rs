@@ -29,7 +29,8 @@ impl Source {
     /// Takes the text of the file at `path`.
     pub fn new(path: &str, text: &str) -> Source {
         let Split { code, comments } = scanner::split(text);
-        let in_test_folder = path.split('/').any(|part| part == "tests" || part == "benches");
+        let in_test_folder =
+            path.split('/').any(|part| matches!(part, "tests" | "benches" | "examples"));
         let (test_ranges, is_test) = test_ranges(&code);
         Source {
             path: path.to_owned(),

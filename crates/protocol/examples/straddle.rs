@@ -1,7 +1,7 @@
 //! What a request that straddles two receive buffers costs, handled in three ways: the prototype
 //! behind `docs/decisions/001-straddling-requests.md`. Prints times and copied bytes for each.
 //!
-//! `cargo run --release -p proxy --example straddle`
+//! `cargo run --release -p protocol --example straddle`
 
 #![allow(missing_docs)]
 
