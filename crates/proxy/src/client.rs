@@ -23,6 +23,7 @@ use crate::errors::RequestError;
 use crate::options::CLIENT_CREDIT;
 use crate::proxy::{Proxy, Timer};
 use crate::request::{Fifo, NONE, Owner, Record, Reply, Side};
+use crate::server::GATHER_RESERVE_MAX;
 
 /// A request that is gathered grows by at least so many bytes at a time, when the parser can't say
 /// how many it needs.
@@ -484,7 +485,7 @@ impl Proxy {
             return;
         }
         if client.input.capacity() == 0 {
-            client.input = self.buffers.take(bytes.len() + client.need.min(GATHER_SIZE_MIN));
+            client.input = self.buffers.take(bytes.len() + client.need.min(GATHER_RESERVE_MAX));
             client.input_start = 0;
         }
         client.input.extend_from_slice(bytes);

@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) attempts_failed: u32,
     /// Why the last one failed.
     pub(crate) last_error: SocketError,
+    /// When the server was last ejected.
+    pub(crate) ejected_at: Option<Time>,
 }
 
 pub(crate) struct Pool {
@@ -56,6 +58,7 @@ impl Pool {
                 retry_at: Time::ZERO,
                 attempts_failed: 0,
                 last_error: SocketError::ConnectionRefused,
+                ejected_at: None,
             })
             .collect();
         let mut stats = PoolStats::default();
@@ -83,6 +86,7 @@ impl Pool {
     pub(crate) fn record_failure(&mut self, server: usize, now: Time) {
         if self.servers[server].health.record_failure(&self.options.health, now) {
             self.stats.servers[server].ejects += 1;
+            self.servers[server].ejected_at = Some(now);
             self.rebuild(now);
         }
     }

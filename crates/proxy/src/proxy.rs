@@ -232,11 +232,12 @@ impl Proxy {
         let pools = self.pools.iter().enumerate().map(|(pool_index, pool)| {
             let mut stats = pool.stats.clone();
             for (server_index, server) in stats.servers.iter_mut().enumerate() {
-                server.inflight = self.server_inflight(pool_index, server_index);
+                self.measure_queues(pool_index, server_index, server);
             }
             stats
         });
         WorkerStats {
+            now: self.now,
             pools: pools.collect(),
             buffered_bytes: self.buffered_bytes as u64,
             sends: self.stats_sends,

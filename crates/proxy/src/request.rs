@@ -56,6 +56,8 @@ pub(crate) struct Record {
     /// When the client gets an error instead. Rises along a server's queue.
     pub(crate) deadline: Option<Time>,
     pub(crate) reply: Reply,
+    /// Bytes that were forwarded.
+    pub(crate) size: u32,
 }
 
 impl Record {
@@ -70,6 +72,7 @@ impl Record {
             expect: Expect::default(),
             deadline: None,
             reply: Reply::Waiting,
+            size: 0,
         }
     }
 

@@ -23,10 +23,14 @@ use crate::action::Action;
 use crate::errors::RequestError;
 use crate::proxy::{Proxy, Timer};
 use crate::request::{Fifo, NONE, Owner, Record, Side};
+use crate::stats::ServerStats;
 
 /// A response that is gathered grows by at least so many bytes at a time, when the framer can't say
 /// how many it needs.
 const GATHER_SIZE_MIN: usize = 64;
+
+/// So much room is made for a length that was only declared.
+pub(crate) const GATHER_RESERVE_MAX: usize = 32 << 10;
 
 /// Waiting time after the first failed attempt to connect; it doubles with each further one.
 const RETRY_MIN_MS: u64 = 5;
@@ -59,7 +63,16 @@ pub(crate) struct ServerConn {
     input: Vec<u8>,
     /// Requests whose responses have not come, sent or not.
     queue: Fifo,
+    /// Their bytes.
+    queue_size: u64,
     out: Chain,
+    /// Requests in `out`.
+    out_count: u32,
+    /// Requests, and bytes, of the send under way.
+    sending_count: u32,
+    sending_size: usize,
+    /// Bytes forwarded of the request that is about to be queued.
+    forwarded_size: u32,
 }
 
 impl ServerConn {
@@ -132,7 +145,7 @@ impl Proxy {
                 Framed::Incomplete { need } => {
                     debug_assert!(need > 0);
                     conn.need = need;
-                    conn.input = self.buffers.take(rest.len() + need.min(GATHER_SIZE_MIN));
+                    conn.input = self.buffers.take(rest.len() + need.min(GATHER_RESERVE_MAX));
                     conn.input.extend_from_slice(rest);
                     self.buffered_bytes += rest.len();
                     return;
@@ -171,6 +184,8 @@ impl Proxy {
         chain.recycle(&mut self.buffers);
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.sending = false;
+        conn.sending_count = 0;
+        conn.sending_size = 0;
         if conn.state == State::Closing {
             return;
         }
@@ -277,7 +292,12 @@ impl Proxy {
             need: 0,
             input: Vec::new(),
             queue: Fifo::new(Side::Server),
+            queue_size: 0,
             out: Chain::new(),
+            out_count: 0,
+            sending_count: 0,
+            sending_size: 0,
+            forwarded_size: 0,
         };
         let key = self.conns.insert(conn);
         server.lanes[lane] = Some(key);
@@ -307,16 +327,14 @@ impl Proxy {
     pub(crate) fn forward_bytes(&mut self, key: Key, bytes: &[u8]) {
         let conn = self.conns.at_mut(key.index);
         conn.out.push(bytes, &mut self.buffers);
+        conn.forwarded_size += bytes.len() as u32;
         self.buffered_bytes += bytes.len();
-        self.pools[conn.pool as usize].stats.servers[conn.server as usize].request_bytes +=
-            bytes.len() as u64;
     }
 
     pub(crate) fn forward_owned(&mut self, key: Key, bytes: Vec<u8>) {
         let conn = self.conns.at_mut(key.index);
         self.buffered_bytes += bytes.len();
-        self.pools[conn.pool as usize].stats.servers[conn.server as usize].request_bytes +=
-            bytes.len() as u64;
+        conn.forwarded_size += bytes.len() as u32;
         conn.out.push_owned(bytes, &mut self.buffers);
     }
 
@@ -329,8 +347,13 @@ impl Proxy {
         let deadline = pool.options.request_timeout.map(|timeout| self.now + timeout);
         record.expect = expect;
         record.deadline = deadline;
+        record.size = std::mem::take(&mut conn.forwarded_size);
+        conn.queue_size += u64::from(record.size);
+        conn.out_count += 1;
+        let stats = &mut pool.stats.servers[conn.server as usize];
+        stats.requests += 1;
+        stats.request_bytes += u64::from(record.size);
         conn.queue.push(&mut self.records, index);
-        pool.stats.servers[conn.server as usize].requests += 1;
         if conn.state == State::Ready && !conn.dirty {
             conn.dirty = true;
             self.conns_dirty.push(key);
@@ -356,6 +379,8 @@ impl Proxy {
             return None;
         }
         conn.sending = true;
+        conn.sending_count = std::mem::take(&mut conn.out_count);
+        conn.sending_size = conn.out.len();
         self.stats_sends += 1;
         Some(Action::Send(ServerConn::token(key), std::mem::take(&mut conn.out)))
     }
@@ -477,6 +502,7 @@ impl Proxy {
         stats.responses += 1;
         stats.response_bytes += bytes.len() as u64;
         pool.record_success(conn.server as usize);
+        conn.queue_size -= u64::from(self.records.at(head).size);
         conn.queue.pop(&mut self.records);
         match response {
             Response::Borrowed(bytes) => self.complete(head, bytes),
@@ -515,9 +541,19 @@ impl Proxy {
         }
     }
 
-    /// Requests in all queues of a server.
-    pub(crate) fn server_inflight(&self, pool_index: usize, server_index: usize) -> u64 {
-        let lanes = &self.pools[pool_index].servers[server_index].lanes;
-        lanes.iter().flatten().map(|key| u64::from(self.conns.at(key.index).queue.len())).sum()
+    /// Fills in what is not counted but looked up: the queues of a server now.
+    pub(crate) fn measure_queues(&self, pool: usize, server: usize, stats: &mut ServerStats) {
+        let server = &self.pools[pool].servers[server];
+        stats.ejected_at = server.ejected_at;
+        for key in server.lanes.iter().flatten() {
+            let conn = self.conns.at(key.index);
+            let unsent_count = conn.out_count + conn.sending_count;
+            let unsent_size = (conn.out.len() + conn.sending_size) as u64;
+            stats.in_queue += u64::from(unsent_count);
+            stats.in_queue_bytes += unsent_size;
+            // The handshake's bytes are in no request.
+            stats.out_queue += u64::from(conn.queue.len().saturating_sub(unsent_count));
+            stats.out_queue_bytes += conn.queue_size.saturating_sub(unsent_size);
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: every counter only grows; what can shrink is named a gauge.
 
+use base::Time;
+
 /// Events of one server, as seen by one worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServerStats {
@@ -21,8 +23,16 @@ pub struct ServerStats {
     pub responses: u64,
     /// Their bytes.
     pub response_bytes: u64,
-    /// Gauge: requests that wait for a response.
-    pub inflight: u64,
+    /// Gauge: requests that are not sent yet.
+    pub in_queue: u64,
+    /// Gauge: their bytes.
+    pub in_queue_bytes: u64,
+    /// Gauge: requests that are sent and wait for a response.
+    pub out_queue: u64,
+    /// Gauge: their bytes.
+    pub out_queue_bytes: u64,
+    /// When the server was last ejected, on the worker's clock; `None` if it never was.
+    pub ejected_at: Option<Time>,
     /// Times that the server was ejected.
     pub ejects: u64,
 }
@@ -55,6 +65,8 @@ pub struct PoolStats {
 /// Everything that one worker counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerStats {
+    /// When this was, on the worker's clock.
+    pub now: Time,
     /// One a pool, in the order of the configuration.
     pub pools: Vec<PoolStats>,
     /// Gauge: bytes of unfinished requests and waiting replies.

@@ -73,7 +73,11 @@ mod tests {
                 let balance = Arc::clone(&balance);
                 // Worker 0 accepts most of them.
                 let count = if own == 0 { 97 } else { 1 };
-                std::thread::spawn(move || (0..count).for_each(|_| drop(balance.take(own))))
+                std::thread::spawn(move || {
+                    for _ in 0..count {
+                        balance.take(own);
+                    }
+                })
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));

@@ -2,8 +2,7 @@
 //!
 //! Invariant: a sum never loses a counter; new counters get new names beside twemproxy's.
 
-use std::collections::BTreeMap;
-
+use base::Time;
 use proxy::options::PoolOptions;
 use proxy::stats::{PoolStats, ServerStats, WorkerStats};
 use serde::Serialize;
@@ -56,11 +55,15 @@ pub const DESCRIPTIONS: &[(&str, &[(&str, &str)])] = &[
             ("server_err", "connections that broke or could not be opened"),
             ("server_timedout", "requests and connects that took too long"),
             ("server_connections", "connections now"),
+            ("server_ejected_at", "time of the last ejection, microseconds since 1970"),
             ("requests", "requests sent"),
             ("request_bytes", "bytes of requests sent"),
             ("responses", "responses received"),
             ("response_bytes", "bytes of responses received"),
-            ("out_queue", "requests that wait for a response"),
+            ("in_queue", "requests that are not sent yet"),
+            ("in_queue_bytes", "their bytes"),
+            ("out_queue", "requests that are sent and wait for a response"),
+            ("out_queue_bytes", "their bytes"),
         ],
     ),
 ];
@@ -69,6 +72,7 @@ pub const DESCRIPTIONS: &[(&str, &[(&str, &str)])] = &[
 pub fn sum(workers: &[WorkerStats]) -> WorkerStats {
     let mut total = WorkerStats::default();
     for worker in workers {
+        total.now = total.now.max(worker.now);
         total.buffered_bytes += worker.buffered_bytes;
         total.sends += worker.sends;
         total.pools.resize(worker.pools.len().max(total.pools.len()), PoolStats::default());
@@ -99,7 +103,11 @@ fn add_pool(into: &mut PoolStats, from: &PoolStats) {
         into.request_bytes += from.request_bytes;
         into.responses += from.responses;
         into.response_bytes += from.response_bytes;
-        into.inflight += from.inflight;
+        into.in_queue += from.in_queue;
+        into.in_queue_bytes += from.in_queue_bytes;
+        into.out_queue += from.out_queue;
+        into.out_queue_bytes += from.out_queue_bytes;
+        into.ejected_at = into.ejected_at.max(from.ejected_at);
         into.ejects += from.ejects;
     }
 }
@@ -122,6 +130,7 @@ impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let clients: u64 = self.total.pools.iter().map(|pool| pool.client_connections_total).sum();
         let current: u64 = self.total.pools.iter().map(current_connections).sum();
+        let clocks = Clocks { worker: self.total.now, unix_s: self.header.timestamp };
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("service", self.header.service)?;
         map.serialize_entry("source", &self.header.source)?;
@@ -133,7 +142,7 @@ impl Serialize for Document<'_> {
         map.serialize_entry("weir_workers", &self.header.workers)?;
         map.serialize_entry("buffered_bytes", &self.total.buffered_bytes)?;
         for (options, stats) in self.pools.iter().zip(&self.total.pools) {
-            map.serialize_entry(&options.name, &Pool { options, stats })?;
+            map.serialize_entry(&options.name, &Pool { options, stats, clocks })?;
         }
         map.end()
     }
@@ -146,6 +155,7 @@ fn current_connections(pool: &PoolStats) -> u64 {
 struct Pool<'a> {
     options: &'a PoolOptions,
     stats: &'a PoolStats,
+    clocks: Clocks,
 }
 
 impl Serialize for Pool<'_> {
@@ -167,22 +177,84 @@ impl Serialize for Pool<'_> {
             map.serialize_entry(name, &value)?;
         }
         for (server, stats) in self.options.servers.iter().zip(&stats.servers) {
-            map.serialize_entry(&server.name, &server_fields(stats))?;
+            map.serialize_entry(&server.name, &Server { stats, clocks: self.clocks })?;
         }
         map.end()
     }
 }
 
-fn server_fields(stats: &ServerStats) -> BTreeMap<&'static str, u64> {
-    BTreeMap::from([
-        ("server_eof", stats.eof_count),
-        ("server_err", stats.error_count),
-        ("server_timedout", stats.timedout_count),
-        ("server_connections", stats.connections),
-        ("requests", stats.requests),
-        ("request_bytes", stats.request_bytes),
-        ("responses", stats.responses),
-        ("response_bytes", stats.response_bytes),
-        ("out_queue", stats.inflight),
-    ])
+struct Server<'a> {
+    stats: &'a ServerStats,
+    clocks: Clocks,
+}
+
+/// The same moment on two clocks.
+#[derive(Clone, Copy)]
+struct Clocks {
+    worker: Time,
+    unix_s: u64,
+}
+
+impl Clocks {
+    /// Microseconds since 1970 of a point on the workers' clock, right to the second.
+    fn unix_us(self, at: Time) -> u64 {
+        let ago = u64::try_from((self.worker - at).as_micros()).unwrap_or(u64::MAX);
+        (self.unix_s * 1_000_000).saturating_sub(ago)
+    }
+}
+
+impl Serialize for Server<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stats = self.stats;
+        let ejected_at = stats.ejected_at.map_or(0, |at| self.clocks.unix_us(at));
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in [
+            ("server_eof", stats.eof_count),
+            ("server_err", stats.error_count),
+            ("server_timedout", stats.timedout_count),
+            ("server_connections", stats.connections),
+            ("server_ejected_at", ejected_at),
+            ("requests", stats.requests),
+            ("request_bytes", stats.request_bytes),
+            ("responses", stats.responses),
+            ("response_bytes", stats.response_bytes),
+            ("in_queue", stats.in_queue),
+            ("in_queue_bytes", stats.in_queue_bytes),
+            ("out_queue", stats.out_queue),
+            ("out_queue_bytes", stats.out_queue_bytes),
+        ] {
+            map.serialize_entry(name, &value)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn counters_are_summed_and_gauges_too() {
+        let worker = |count| {
+            let server = ServerStats { requests: count, in_queue: 1, ..ServerStats::default() };
+            let pool =
+                PoolStats { client_eof: count, servers: vec![server], ..PoolStats::default() };
+            WorkerStats { pools: vec![pool], ..WorkerStats::default() }
+        };
+        let total = sum(&[worker(3), worker(4)]);
+        assert_eq!(total.pools[0].client_eof, 7);
+        assert_eq!(total.pools[0].servers[0].requests, 7);
+        assert_eq!(total.pools[0].servers[0].in_queue, 2);
+        assert_eq!(sum(&[]), WorkerStats::default());
+    }
+
+    #[test]
+    fn points_on_the_workers_clock_become_unix_time() {
+        let worker = Time::from_ns(50_000_000_000);
+        let clocks = Clocks { worker, unix_s: 1_000_000 };
+        assert_eq!(clocks.unix_us(worker), 1_000_000_000_000);
+        let before = Time::ZERO + Duration::from_secs(40);
+        assert_eq!(clocks.unix_us(before), 999_990_000_000);
+    }
 }
