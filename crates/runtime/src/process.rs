@@ -154,7 +154,7 @@ fn host_name() -> String {
 pub struct Process {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    stats_address: Option<Address>,
+    stats_thread: Option<(Address, JoinHandle<()>)>,
     /// Closed to end the resolver.
     _resolver_stop: Sender<()>,
 }
@@ -315,12 +315,13 @@ fn start_control(
     });
     // Later is no harm: requests get an error until the name is known.
     let _ = first_round.recv_timeout(FIRST_RESOLVE_TIMEOUT);
-    let stats_address = stats_listener.as_ref().map(|listener| listener.address().clone());
-    if let Some(listener) = stats_listener {
+    let stats_thread = stats_listener.map(|listener| {
+        let address = listener.address().clone();
         let serving = Arc::clone(&shared);
-        std::thread::spawn(move || stats_server::run(&listener, &serving));
-    }
-    Process { shared, threads, stats_address, _resolver_stop: stop }
+        let thread = std::thread::spawn(move || stats_server::run(&listener, &serving));
+        (address, thread)
+    });
+    Process { shared, threads, stats_thread, _resolver_stop: stop }
 }
 
 /// What a worker's thread takes with it.
@@ -408,8 +409,9 @@ impl Process {
             // A worker that panicked has said so.
             let _ = thread.join();
         }
-        if let Some(address) = self.stats_address {
+        if let Some((address, thread)) = self.stats_thread {
             stats_server::wake(&address);
+            let _ = thread.join();
         }
     }
 }
