@@ -1,0 +1,119 @@
+//! From replies to the bytes that a client is sent.
+//!
+//! Invariant: replies leave in the order of the requests; at most one send is under way.
+
+use base::slab::Key;
+use base::{Kind, Token};
+
+use crate::action::Action;
+use crate::errors::RequestError;
+use crate::proxy::Proxy;
+use crate::request::{NONE, Owner, Record, Reply};
+
+/// From replies to bytes.
+impl Proxy {
+    /// An answer of ours takes its place in the client's queue.
+    pub(super) fn reply_now(&mut self, key: Key, reply: &[u8]) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if reply.is_empty() {
+            return;
+        }
+        self.buffered_bytes += reply.len();
+        if client.requests.is_empty() {
+            client.out.push(reply, &mut self.buffers);
+            self.mark_client_dirty(key);
+            return;
+        }
+        let mut bytes = self.buffers.take(reply.len());
+        bytes.extend_from_slice(reply);
+        let record = Record { reply: Reply::Bytes(bytes), ..Record::new(Owner::Client(key)) };
+        let index = self.records.insert(record).index;
+        client.requests.push(&mut self.records, index);
+    }
+
+    pub(super) fn reply_scratch(&mut self, key: Key) {
+        let reply = std::mem::take(&mut self.scratch.reply);
+        self.reply_now(key, &reply);
+        self.scratch.reply = reply;
+    }
+
+    /// Lets every answered request at the head of the client's queue go.
+    pub(crate) fn release(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let pool = &mut self.pools[client.pool as usize];
+        loop {
+            let head = client.requests.head();
+            if head == NONE || !self.records.at(head).is_answered() {
+                break;
+            }
+            client.requests.pop(&mut self.records);
+            let record = self.records.at_mut(head);
+            match std::mem::replace(&mut record.reply, Reply::Waiting) {
+                Reply::Bytes(bytes) if record.quiet => {
+                    self.buffered_bytes -= bytes.len();
+                    self.buffers.give(bytes);
+                }
+                Reply::Bytes(bytes) => client.out.push_owned(bytes, &mut self.buffers),
+                Reply::Failed(error) => {
+                    pool.stats.forward_errors += 1;
+                    if !record.quiet {
+                        let mut bytes = self.buffers.take(64);
+                        pool.options.protocol.encode_error(error.text(), &mut bytes);
+                        self.buffered_bytes += bytes.len();
+                        client.out.push(&bytes, &mut self.buffers);
+                        self.buffers.give(bytes);
+                    }
+                }
+                Reply::Waiting | Reply::Parts(_) => unreachable!("the head is answered"),
+            }
+            if !record.in_server {
+                self.records.remove_at(head);
+            }
+        }
+        if !client.out.is_empty() {
+            self.mark_client_dirty(key);
+        }
+        self.client_may_resume(key);
+        self.client_finish_if_done(key);
+    }
+
+    /// Starts the one send of this turn, or closes a client that has let too much pile up.
+    pub(crate) fn client_flush(&mut self, key: Key) -> Option<Action> {
+        let client = self.clients.get_mut(key)?;
+        client.dirty = false;
+        if client.is_closing() {
+            return None;
+        }
+        let options = &self.pools[client.pool as usize].options;
+        let crowded = self.buffered_bytes > self.limits.buffered_bytes_max;
+        let output_max =
+            if crowded { options.client_output_high_water } else { options.client_output_max };
+        // What can be sent at once is not piling up, however large it is.
+        if client.sending && client.output_size() > output_max {
+            self.client_close(key);
+            return None;
+        }
+        if client.sending || client.out.is_empty() {
+            return None;
+        }
+        client.sending = true;
+        client.sending_size = client.out.len();
+        self.stats_sends += 1;
+        let token = Token::new(Kind::Client, key.index, key.generation);
+        Some(Action::Send(token, std::mem::take(&mut client.out)))
+    }
+
+    pub(crate) fn mark_client_dirty(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.clients_dirty.push(key);
+        }
+    }
+
+    /// A request gets an error in place of a response.
+    pub(crate) fn fail(&mut self, index: u32, error: RequestError) {
+        self.complete_with(index, Reply::Failed(error));
+    }
+}
