@@ -495,3 +495,18 @@ fn an_inline_request_with_many_keys_is_split_too() {
     rig.feed(second, b"*1\r\n$-1\r\n");
     assert_eq!(rig.take(client), "*2\r\n$1\r\na\r\n$-1\r\n");
 }
+
+/// The answer to nonsense says little of how many bytes it stands for.
+#[test]
+fn nonsense_that_comes_in_pieces_is_answered_and_ends_the_client() {
+    for cut in 1..14 {
+        let mut rig = rig(1);
+        let client = rig.client();
+        let bytes = b"*1\r\n$3\r\nabcd\r\n";
+        rig.feed(client, &bytes[..cut]);
+        rig.feed(client, &bytes[cut..]);
+        let reply = rig.take(client);
+        assert!(reply.starts_with("-ERR Protocol error"), "cut at {cut}: {reply}");
+        assert!(rig.is_closed(client));
+    }
+}

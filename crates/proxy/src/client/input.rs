@@ -69,6 +69,9 @@ impl Proxy {
             match step {
                 Step::Consumed(consumed) => {
                     self.buffers.give(input);
+                    if self.clients.get(key)?.state != State::Open {
+                        return None;
+                    }
                     // The parser wanted more than the bytes gathered before.
                     let before = held - size;
                     debug_assert!(consumed >= before);
