@@ -309,7 +309,8 @@ impl Proxy {
     pub(crate) fn client_finish_if_done(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let all_parsed = !client.paused && !client.resuming;
-        let no_more = client.state == State::Finishing || (client.eof && all_parsed);
+        let at_rest = self.draining && client.input_size() == 0 && client.skip == 0;
+        let no_more = client.state == State::Finishing || ((client.eof || at_rest) && all_parsed);
         if no_more
             && client.state != State::Closing
             && client.requests.is_empty()

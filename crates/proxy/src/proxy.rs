@@ -58,6 +58,8 @@ pub struct Proxy {
     /// Bytes of unfinished requests, forwarded requests and waiting replies.
     pub(crate) buffered_bytes: usize,
     pub(crate) random: Random,
+    /// Clients are closed as soon as they are owed nothing.
+    pub(crate) draining: bool,
     pub(crate) now: Time,
     pub(crate) stats_sends: u64,
     timers_due: Vec<Timer>,
@@ -84,6 +86,7 @@ impl Proxy {
             clients_resumable: Vec::new(),
             buffered_bytes: 0,
             random,
+            draining: false,
             now,
             stats_sends: 0,
             timers_due: Vec::new(),
@@ -217,6 +220,16 @@ impl Proxy {
     /// When the next turn must begin at the latest, or `None` when only an event can be a reason.
     pub fn poll_deadline(&self) -> Option<Time> {
         if self.clients_resumable.is_empty() { self.wheel.next_deadline() } else { Some(self.now) }
+    }
+
+    /// From now on clients are closed when everything that they asked for is answered and sent;
+    /// those that ask for nothing at once. A request that is half received is waited for.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let clients: Vec<Key> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in clients {
+            self.client_finish_if_done(key);
+        }
     }
 
     /// Closes every connection.

@@ -510,3 +510,20 @@ fn nonsense_that_comes_in_pieces_is_answered_and_ends_the_client() {
         assert!(rig.is_closed(client));
     }
 }
+
+#[test]
+fn draining_closes_clients_when_they_are_owed_nothing() {
+    let mut rig = rig(1);
+    let (idle, busy, half) = (rig.client(), rig.client(), rig.client());
+    rig.feed(busy, &command(&["GET", "a"]));
+    rig.feed(half, b"*2\r\n$3\r\nGET\r\n");
+    rig.proxy.drain();
+    rig.advance(Duration::from_millis(1));
+    assert!(rig.is_closed(idle) && !rig.is_closed(busy) && !rig.is_closed(half));
+    rig.feed(half, b"$1\r\nb\r\n");
+    let server = rig.server(0);
+    rig.feed(server, b"$1\r\na\r\n$1\r\nb\r\n");
+    assert_eq!(rig.take(busy), "$1\r\na\r\n");
+    assert_eq!(rig.take(half), "$1\r\nb\r\n");
+    assert!(rig.is_closed(busy) && rig.is_closed(half));
+}

@@ -3,6 +3,8 @@
 //!
 //! Invariant: whoever sends also wakes, so a message is seen in the turn after it was sent.
 
+use std::time::Duration;
+
 use base::Address;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use event::Waker;
@@ -32,8 +34,9 @@ pub enum Message<S> {
     },
     /// Send a copy of the counters here.
     Stats(Sender<WorkerStats>),
-    /// Close everything and end.
-    Stop,
+    /// Accept nobody any more, answer what was asked, close clients when they are owed nothing, and
+    /// end; close everything that is left after this time.
+    Drain(Duration),
 }
 
 /// The sending end of a worker's mailbox.

@@ -150,7 +150,7 @@ fn host_name() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
-/// A running process. Dropping it without [`Process::stop`] leaves its threads running.
+/// A running process. Dropping it without [`Process::drain`] leaves its threads running.
 pub struct Process {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -399,11 +399,12 @@ impl Process {
         self.shared.balance.counts()
     }
 
-    /// Ends every worker: connections are closed, whatever is on its way.
-    pub fn stop(self) {
+    /// Ends every worker: nobody is accepted any more, what was asked is answered, and clients are
+    /// closed when they are owed nothing, or when `limit` is over. Returns when all have ended.
+    pub fn drain(self, limit: Duration) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         for worker in &self.shared.workers {
-            worker.send(Message::Stop);
+            worker.send(Message::Drain(limit));
         }
         for thread in self.threads {
             // A worker that panicked has said so.

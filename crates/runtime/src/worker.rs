@@ -41,6 +41,7 @@ pub struct Worker<B: EventBase> {
     base: B,
     proxy: Proxy,
     listeners: Vec<Listener>,
+    listeners_open: usize,
     messages: Receiver<Message<B::Socket>>,
     peers: Peers<B>,
     balance: Arc<Balance>,
@@ -48,7 +49,8 @@ pub struct Worker<B: EventBase> {
     /// Since when the worker has held little after it had held much.
     quiet_since: Option<Time>,
     had_burst: bool,
-    stopping: bool,
+    /// When whatever is left is closed; set once the worker is to end.
+    drain_until: Option<Time>,
 }
 
 impl<B: EventBase> Worker<B> {
@@ -67,13 +69,14 @@ impl<B: EventBase> Worker<B> {
             base,
             proxy,
             listeners: Vec::new(),
+            listeners_open: 0,
             messages,
             peers,
             balance,
             events: Vec::new(),
             quiet_since: None,
             had_burst: false,
-            stopping: false,
+            drain_until: None,
         }
     }
 
@@ -88,18 +91,26 @@ impl<B: EventBase> Worker<B> {
         self.base.listen(token, socket)?;
         self.base.accept_start(token);
         self.listeners.push(Listener { pool, retry_at: None });
+        self.listeners_open += 1;
         Ok(())
     }
 
-    /// The main loop. Returns after [`Message::Stop`], or when the kernel fails the event base.
+    /// The main loop. Returns after [`Message::Drain`], or when the kernel fails the event base.
     pub fn run(&mut self) -> io::Result<()> {
         self.proxy.begin_turn(self.base.now());
         self.proxy.preconnect();
         self.act();
-        while !self.stopping {
+        while !self.is_drained() {
             self.turn()?;
         }
         Ok(())
+    }
+
+    /// Whether the worker was told to end and nobody is left, or not in time.
+    fn is_drained(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.listeners_open == 0 && self.proxy.clients_count() == 0 || until <= self.base.now()
+        })
     }
 
     /// One turn: wait, handle, act.
@@ -133,8 +144,10 @@ impl<B: EventBase> Worker<B> {
             Event::Connected(token) => self.proxy.handle_connected(token),
             Event::ConnectFailed(token, error) => self.proxy.handle_connect_failed(token, error),
             Event::Closed(token) => {
-                if token.kind() == Kind::Client {
-                    self.balance.give_back(self.index);
+                match token.kind() {
+                    Kind::Client => self.balance.give_back(self.index),
+                    Kind::Listener => self.listeners_open -= 1,
+                    Kind::Server => {}
                 }
                 self.proxy.handle_closed(token);
             }
@@ -186,9 +199,13 @@ impl<B: EventBase> Worker<B> {
     }
 
     fn accept_ended(&mut self, token: Token, end: AcceptEnd) {
-        let listener = &mut self.listeners[token.index() as usize];
+        if self.drain_until.is_some() {
+            self.base.close(token);
+            return;
+        }
         if let AcceptEnd::Failed(error) = end {
             warn!(%error, "accepting pauses for {ACCEPT_RETRY:?}");
+            let listener = &mut self.listeners[token.index() as usize];
             listener.retry_at = Some(self.base.now() + ACCEPT_RETRY);
         }
     }
@@ -204,15 +221,32 @@ impl<B: EventBase> Worker<B> {
                     // Whoever asked may have given up.
                     let _ = reply.try_send(self.proxy.stats());
                 }
-                Message::Stop => self.stopping = true,
+                Message::Drain(limit) => self.drain(limit),
             }
         }
+    }
+
+    fn drain(&mut self, limit: Duration) {
+        if self.drain_until.is_some() {
+            return;
+        }
+        self.drain_until = Some(self.base.now() + limit);
+        for index in 0..self.listeners.len() {
+            let token = Token::new(Kind::Listener, index as u32, 0);
+            match self.listeners[index].retry_at.take() {
+                // What the kernel has accepted already still comes, and is served.
+                None => self.base.accept_stop(token),
+                // It was not accepting anyway.
+                Some(_) => self.base.close(token),
+            }
+        }
+        self.proxy.drain();
     }
 
     fn deadline(&self) -> Option<Time> {
         let retries = self.listeners.iter().filter_map(|listener| listener.retry_at);
         let quiet = self.quiet_since.map(|since| since + QUIET);
-        retries.chain(quiet).chain(self.proxy.poll_deadline()).min()
+        retries.chain(quiet).chain(self.drain_until).chain(self.proxy.poll_deadline()).min()
     }
 
     /// What is due now and then: accepting again, and giving memory back after a burst.

@@ -68,7 +68,7 @@ fn try_run(options: &DemoOptions, arguments: &Arguments) -> Result<(), String> {
         println!("{}", figures(&names, &before, &now, &process.balance()));
         before = now;
     }
-    process.stop();
+    process.drain(Duration::ZERO);
     println!("weir demo has ended");
     Ok(())
 }

@@ -7,6 +7,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use runtime::process::{self, ProcessOptions};
 use runtime::{Address, WorkerLimits};
@@ -18,6 +19,10 @@ use tracing::{error, info, warn};
 
 use crate::arguments::{Arguments, version_block};
 use crate::{daemon, logging};
+
+/// How long clients may take to get their last answers after TERM or INT. A second signal ends the
+/// process at once.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// `-t`: says whether the configuration is right, and every reason why not.
 pub(crate) fn test_configuration(arguments: &Arguments) -> ExitCode {
@@ -88,7 +93,13 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             }
         }
     }
-    process.stop();
+    std::thread::spawn(move || {
+        if signals.forever().any(|signal| matches!(signal, SIGINT | SIGQUIT | SIGTERM)) {
+            warn!("second signal received: ending at once");
+            std::process::exit(1);
+        }
+    });
+    process.drain(DRAIN_LIMIT);
     drop(pid_file);
     info!("weir has stopped");
     ExitCode::SUCCESS
