@@ -22,6 +22,7 @@ use base::{Chain, Kind, RecvEnd, Time, Token};
 use protocol::RequestState;
 
 use crate::action::Action;
+use crate::canary::Canary;
 use crate::options::CLIENT_CREDIT;
 use crate::proxy::{Proxy, Timer};
 use crate::request::{Fifo, Owner, Reply, Side};
@@ -51,8 +52,8 @@ pub(crate) struct Client {
     resumable: bool,
     /// Too much is owed to it: its bytes are kept but not parsed.
     paused: bool,
-    /// What was kept is being parsed: it is not done, however little it is owed at the moment.
-    resuming: bool,
+    /// Its bytes are being parsed: it is not done, however little it is owed at the moment.
+    parsing: bool,
     pub(crate) timer_set: bool,
     authenticated: bool,
     parser: RequestState,
@@ -82,7 +83,7 @@ impl Client {
             dirty: false,
             resumable: false,
             paused: false,
-            resuming: false,
+            parsing: false,
             timer_set: false,
             authenticated: false,
             parser: RequestState::default(),
@@ -145,14 +146,16 @@ impl Proxy {
             self.keep_input(key, rest);
             return;
         }
+        client.parsing = true;
         if client.input_size() > 0 {
-            rest = match self.gather(key, rest) {
-                Some(rest) => rest,
-                None => return,
-            };
+            rest = self.gather(key, rest).unwrap_or_default();
         }
         let consumed = self.parse_all(key, rest);
         self.keep_input(key, &rest[consumed..]);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.parsing = false;
+        }
+        self.client_finish_if_done(key);
     }
 
     pub(crate) fn client_recv_end(&mut self, key: Key, end: RecvEnd) {
@@ -165,6 +168,10 @@ impl Proxy {
             RecvEnd::Credit | RecvEnd::Stopped => self.client_receive_more(key),
             RecvEnd::Eof => {
                 client.eof = true;
+                if self.canaries.sings(Canary::EofDropsReplies) {
+                    self.client_close(key);
+                    return;
+                }
                 self.pools[client.pool as usize].stats.client_eof += 1;
                 self.client_finish_if_done(key);
             }
@@ -196,6 +203,7 @@ impl Proxy {
         let Some(client) = self.clients.remove(key) else { return };
         debug_assert!(client.is_closing());
         self.pools[client.pool as usize].stats.client_connections -= 1;
+        self.let_servers_go(client.pool as usize);
     }
 
     /// The registration of an accepted socket failed: the client never was.
@@ -237,6 +245,9 @@ impl Proxy {
         if !client.paused || client.resumable || client.state != State::Open {
             return;
         }
+        if self.canaries.sings(Canary::ResumeForgotten) {
+            return;
+        }
         let options = &self.pools[client.pool as usize].options;
         if client.requests.len() <= options.client_requests_inflight_max / 2
             && client.output_size() <= options.client_output_high_water / 2
@@ -254,7 +265,7 @@ impl Proxy {
             return;
         }
         client.paused = false;
-        client.resuming = true;
+        client.parsing = true;
         client.received_at = self.now;
         let mut input = std::mem::take(&mut client.input);
         let start = std::mem::take(&mut client.input_start);
@@ -262,7 +273,7 @@ impl Proxy {
         let consumed = self.parse_all(key, &input[start..]);
         let start = start + consumed;
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.resuming = false;
+        client.parsing = false;
         if start == input.len() || client.state != State::Open {
             self.buffers.give(input);
         } else {
@@ -308,8 +319,9 @@ impl Proxy {
     /// Closes a client of which nothing more can come and to which nothing more is owed.
     pub(crate) fn client_finish_if_done(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let all_parsed = !client.paused && !client.resuming;
-        let at_rest = self.draining && client.input_size() == 0 && client.skip == 0;
+        let all_parsed = !client.paused && !client.parsing;
+        let ends = self.draining || self.pools[client.pool as usize].removed;
+        let at_rest = ends && client.input_size() == 0 && client.skip == 0;
         let no_more = client.state == State::Finishing || ((client.eof || at_rest) && all_parsed);
         if no_more
             && client.state != State::Closing
@@ -332,7 +344,9 @@ impl Proxy {
             self.pools[client.pool as usize].stats.client_err += 1;
         }
         client.state = State::Closing;
-        self.buffered_bytes -= client.out.len();
+        if !self.canaries.sings(Canary::BytesForgotten) {
+            self.buffered_bytes -= client.out.len();
+        }
         client.out.recycle(&mut self.buffers);
         while let Some(index) = client.requests.pop(&mut self.records) {
             let record = self.records.at_mut(index);

@@ -7,6 +7,7 @@
 use base::slab::Key;
 use protocol::Request;
 
+use crate::canary::Canary;
 use crate::errors::RequestError;
 use crate::proxy::Proxy;
 use crate::request::{Owner, Parts, Record, Reply};
@@ -72,8 +73,11 @@ impl Proxy {
             return Some(Ok(lowest as usize));
         }
         let parts_count = scratch.number_parts(pool.servers.len());
-        let part_of_key =
+        let mut part_of_key: Vec<u32> =
             scratch.servers.iter().map(|server| scratch.parts[*server as usize]).collect();
+        if self.canaries.sings(Canary::FragmentsSwapped) {
+            part_of_key.reverse();
+        }
         let protocol = pool.options.protocol;
         let join = protocol.plan_join(request, wire, &self.scratch.keys, part_of_key);
         let replies = (0..parts_count).map(|_| Reply::Waiting).collect();

@@ -19,16 +19,20 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod canary;
 mod client;
 mod errors;
 mod fragment;
 pub mod options;
 mod pool;
 mod proxy;
+mod reload;
 mod request;
 mod server;
 pub mod stats;
 
 pub use action::Action;
+#[doc(hidden)]
+pub use canary::Canary;
 pub use errors::RequestError;
 pub use proxy::Proxy;

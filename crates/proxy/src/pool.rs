@@ -7,9 +7,10 @@ use base::slab::Key;
 use base::{Address, SocketError, Time};
 use routing::{Health, Placement, PlacementOptions};
 
+use crate::canary::{Canaries, Canary};
 use crate::errors::RequestError;
 use crate::options::PoolOptions;
-use crate::stats::PoolStats;
+use crate::stats::{PoolStats, ServerStats};
 
 /// One server of a pool, as one worker sees it.
 pub(crate) struct Server {
@@ -28,11 +29,37 @@ pub(crate) struct Server {
     pub(crate) ejected_at: Option<Time>,
 }
 
+impl Server {
+    fn new(lanes_count: usize) -> Server {
+        Server {
+            address: None,
+            lanes: vec![None; lanes_count],
+            health: Health::new(),
+            retry_at: Time::ZERO,
+            attempts_failed: 0,
+            last_error: SocketError::ConnectionRefused,
+            ejected_at: None,
+        }
+    }
+}
+
+fn placement_of(options: &PoolOptions, seed: u64) -> Placement {
+    let placement_options = PlacementOptions {
+        hash: options.hash,
+        distribution: options.distribution,
+        hash_tag: options.hash_tag,
+    };
+    Placement::new(placement_options, options.members(), seed)
+}
+
 pub(crate) struct Pool {
     pub(crate) options: PoolOptions,
     pub(crate) servers: Vec<Server>,
     pub(crate) stats: PoolStats,
     pub(crate) handshake: protocol::Handshake,
+    /// It is in the configuration no longer; its clients are closed when they are owed nothing.
+    pub(crate) removed: bool,
+    pub(crate) canaries: Canaries,
     placement: Placement,
     /// When an ejected server comes back; looked at by the next request.
     returns_at: Option<Time>,
@@ -42,35 +69,74 @@ impl Pool {
     /// A pool whose servers are all live and whose names are not resolved. `seed` feeds the
     /// distribution that draws lots.
     pub(crate) fn new(options: PoolOptions, seed: u64) -> Pool {
-        let lanes_count = options.server_connections_per_worker as usize;
-        let placement_options = PlacementOptions {
-            hash: options.hash,
-            distribution: options.distribution,
-            hash_tag: options.hash_tag,
-        };
-        let servers = options
-            .servers
-            .iter()
-            .map(|_| Server {
-                address: None,
-                lanes: vec![None; lanes_count],
-                health: Health::new(),
-                retry_at: Time::ZERO,
-                attempts_failed: 0,
-                last_error: SocketError::ConnectionRefused,
-                ejected_at: None,
-            })
-            .collect();
-        let mut stats = PoolStats::default();
-        stats.servers.resize(options.servers.len(), Default::default());
-        Pool {
-            handshake: options.protocol.handshake(options.password.as_deref(), options.database),
-            placement: Placement::new(placement_options, options.members(), seed),
-            servers,
-            stats,
+        let mut pool = Pool {
+            handshake: protocol::Handshake::default(),
+            placement: placement_of(&options, seed),
+            servers: Vec::new(),
+            stats: PoolStats::default(),
+            removed: false,
+            canaries: Canaries::default(),
             options,
             returns_at: None,
+        };
+        pool.handshake = pool.new_handshake();
+        let lanes_count = pool.options.server_connections_per_worker as usize;
+        let count = pool.options.servers.len();
+        pool.servers.extend((0..count).map(|_| Server::new(lanes_count)));
+        pool.servers.push(Server::new(0));
+        pool.stats.servers.resize(count + 1, ServerStats::default());
+        pool
+    }
+
+    /// What a connection belongs to whose server is in the configuration no longer: a last entry of
+    /// `servers`, and of the statistics, that no key is routed to.
+    pub(crate) fn retired_index(&self) -> usize {
+        self.options.servers.len()
+    }
+
+    fn new_handshake(&self) -> protocol::Handshake {
+        let PoolOptions { protocol, password, database, .. } = &self.options;
+        protocol.handshake(password.as_deref(), *database)
+    }
+
+    /// Takes new options for the same pool. Says for each server that there was which one it is
+    /// now; one that is gone, or that must be spoken to otherwise, is the retired one. `now` is for
+    /// the placement, `seed` for a distribution that draws lots.
+    pub(crate) fn reconfigure(&mut self, options: PoolOptions, seed: u64, now: Time) -> Vec<usize> {
+        let before = std::mem::replace(&mut self.options, options);
+        let handshake = self.new_handshake();
+        let same_words = handshake == self.handshake;
+        self.handshake = handshake;
+        self.removed = false;
+        let lanes_count = self.options.server_connections_per_worker as usize;
+        let mut servers: Vec<Server> =
+            self.options.servers.iter().map(|_| Server::new(lanes_count)).collect();
+        let mut stats = vec![ServerStats::default(); servers.len() + 1];
+        let retired = servers.len();
+        let mut places = Vec::with_capacity(before.servers.len() + 1);
+        let mut old = std::mem::take(&mut self.servers);
+        let retired_server = old.pop().expect("the last entry is the retired one");
+        for (index, (was, server)) in before.servers.iter().zip(old).enumerate() {
+            let place = self
+                .options
+                .servers
+                .iter()
+                .position(|is| same_words && is.name == was.name && is.address == was.address);
+            places.push(place.unwrap_or(retired));
+            stats[place.unwrap_or(retired)].add(&self.stats.servers[index]);
+            if let Some(place) = place {
+                servers[place] = server;
+                servers[place].lanes.resize(lanes_count, None);
+            }
         }
+        places.push(retired);
+        stats[retired].add(&self.stats.servers[before.servers.len()]);
+        servers.push(retired_server);
+        self.servers = servers;
+        self.stats.servers = stats;
+        self.placement = placement_of(&self.options, seed);
+        self.rebuild(now);
+        places
     }
 
     /// The index of the server that owns a key.
@@ -84,7 +150,8 @@ impl Pool {
 
     /// A connection to the server failed, or a response came too late.
     pub(crate) fn record_failure(&mut self, server: usize, now: Time) {
-        if self.servers[server].health.record_failure(&self.options.health, now) {
+        let retired = server == self.retired_index();
+        if !retired && self.servers[server].health.record_failure(&self.options.health, now) {
             self.stats.servers[server].ejects += 1;
             self.servers[server].ejected_at = Some(now);
             self.rebuild(now);
@@ -102,10 +169,11 @@ impl Pool {
         for server in &mut self.servers {
             server.health.return_if_due(now);
         }
+        let servers = &self.servers[..self.retired_index()];
+        let blind = self.canaries.sings(Canary::EjectedServerUsed);
         let live: Vec<bool> =
-            self.servers.iter().map(|server| server.health.is_live(now)).collect();
-        self.returns_at =
-            self.servers.iter().filter_map(|server| server.health.ejected_until()).min();
+            servers.iter().map(|server| blind || server.health.is_live(now)).collect();
+        self.returns_at = servers.iter().filter_map(|server| server.health.ejected_until()).min();
         self.placement.rebuild(&live);
     }
 }

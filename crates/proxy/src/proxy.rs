@@ -12,6 +12,7 @@ use base::{Address, Buffers, Chain, Kind, RecvEnd, Slab, SocketError, Time, Time
 use protocol::Scratch;
 
 use crate::action::Action;
+use crate::canary::{Canaries, Canary};
 use crate::client::Client;
 use crate::fragment::SplitScratch;
 use crate::options::{PoolOptions, WorkerLimits};
@@ -60,6 +61,7 @@ pub struct Proxy {
     pub(crate) random: Random,
     /// Clients are closed as soon as they are owed nothing.
     pub(crate) draining: bool,
+    pub(crate) canaries: Canaries,
     pub(crate) now: Time,
     pub(crate) stats_sends: u64,
     timers_due: Vec<Timer>,
@@ -87,6 +89,7 @@ impl Proxy {
             buffered_bytes: 0,
             random,
             draining: false,
+            canaries: Canaries::default(),
             now,
             stats_sends: 0,
             timers_due: Vec::new(),
@@ -244,6 +247,8 @@ impl Proxy {
     pub fn stats(&self) -> WorkerStats {
         let pools = self.pools.iter().enumerate().map(|(pool_index, pool)| {
             let mut stats = pool.stats.clone();
+            // What retired connections still do is nobody's any more.
+            stats.servers.truncate(pool.retired_index());
             for (server_index, server) in stats.servers.iter_mut().enumerate() {
                 self.measure_queues(pool_index, server_index, server);
             }
@@ -298,7 +303,7 @@ impl Proxy {
             let client = self.clients.at_mut(key.index);
             if client.requests.head() == index {
                 // Its turn has come: straight into what is sent next.
-                let quiet = record.quiet;
+                let quiet = record.quiet && !self.canaries.sings(Canary::QuietAnswered);
                 client.requests.pop(&mut self.records);
                 self.records.remove_at(index);
                 if !quiet {
@@ -328,7 +333,7 @@ impl Proxy {
     }
 
     /// Frees a record that nobody waits for any more, unless a queue still holds it.
-    fn free_if_unqueued(&mut self, index: u32) {
+    pub(crate) fn free_if_unqueued(&mut self, index: u32) {
         let record = self.records.at(index);
         if !record.in_server && !record.in_client {
             self.records.remove_at(index);

@@ -20,6 +20,7 @@ use base::{Chain, Kind, RecvEnd, SocketError, Time, Token};
 use protocol::{Expect, Framed, ResponseState};
 
 use crate::action::Action;
+use crate::canary::Canary;
 use crate::errors::RequestError;
 use crate::proxy::{Proxy, Timer};
 use crate::request::{Fifo, NONE, Owner, Record, Side};
@@ -48,8 +49,11 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct ServerConn {
     pub(crate) pool: u32,
+    /// Index in the pool, [`Pool::retired_index`](crate::pool::Pool::retired_index) included.
     pub(crate) server: u32,
-    lane: u32,
+    pub(crate) lane: u32,
+    /// It carries no new request and is closed with its last response.
+    retired: bool,
     state: State,
     sending: bool,
     pub(crate) dirty: bool,
@@ -226,8 +230,9 @@ impl Proxy {
         while index != NONE {
             let next = self.conns.at(key.index).queue.next(&self.records, index);
             let record = self.records.at_mut(index);
+            let neighbour = expired_count == 1 && self.canaries.sings(Canary::TimeoutHitsNeighbour);
             match (record.deadline, record.owner) {
-                (Some(deadline), _) if deadline > now => break,
+                (Some(deadline), _) if deadline > now && !neighbour => break,
                 (Some(deadline), Owner::Nobody) => {
                     // Already answered with an error, or the client is gone: for how long may the
                     // server keep its neighbours waiting?
@@ -240,6 +245,9 @@ impl Proxy {
                     expired_count += 1;
                     self.fail(index, RequestError::TimedOut);
                     self.records.at_mut(index).owner = Owner::Nobody;
+                    if self.canaries.sings(Canary::LateReplyToNext) {
+                        self.forget_head(key);
+                    }
                 }
                 (None, _) => {}
             }
@@ -283,6 +291,7 @@ impl Proxy {
             pool: pool_index as u32,
             server: server_index as u32,
             lane: lane as u32,
+            retired: false,
             state: State::Connecting,
             sending: false,
             dirty: false,
@@ -375,7 +384,8 @@ impl Proxy {
     pub(crate) fn server_flush(&mut self, key: Key) -> Option<Action> {
         let conn = self.conns.get_mut(key)?;
         conn.dirty = false;
-        if conn.state != State::Ready || conn.sending || conn.out.is_empty() {
+        let busy = conn.sending && !self.canaries.sings(Canary::TwoSends);
+        if conn.state != State::Ready || busy || conn.out.is_empty() {
             return None;
         }
         conn.sending = true;
@@ -508,7 +518,39 @@ impl Proxy {
             Response::Borrowed(bytes) => self.complete(head, bytes),
             Response::Owned(bytes) => self.complete_owned(head, bytes),
         }
+        if self.conns.at(key.index).retired {
+            return !self.close_if_done(key);
+        }
         true
+    }
+
+    /// The deliberate bug [`Canary::LateReplyToNext`].
+    #[cold]
+    fn forget_head(&mut self, key: Key) {
+        let conn = self.conns.at_mut(key.index);
+        if let Some(head) = conn.queue.pop(&mut self.records) {
+            conn.queue_size -= u64::from(self.records.at(head).size);
+            self.free_if_unqueued(head);
+        }
+    }
+
+    /// Takes a connection out of use. `server` is where its last events are counted.
+    pub(crate) fn retire(&mut self, key: Key, server: usize) {
+        let conn = self.conns.at_mut(key.index);
+        conn.server = server as u32;
+        conn.retired = true;
+        self.close_if_done(key);
+    }
+
+    /// Closes a retired connection that owes nothing. Whether it did.
+    fn close_if_done(&mut self, key: Key) -> bool {
+        let conn = self.conns.at(key.index);
+        let cut = self.canaries.sings(Canary::RetiredCut);
+        let done = (conn.queue.is_empty() || cut) && conn.state != State::Closing;
+        if done {
+            self.drop_connection(key, RequestError::ServerClosed, false);
+        }
+        done
     }
 
     fn break_connection(&mut self, key: Key, error: RequestError) {
@@ -528,7 +570,9 @@ impl Proxy {
         }
         conn.state = State::Closing;
         let (pool_index, server_index) = (conn.pool as usize, conn.server as usize);
-        pool.servers[server_index].lanes[conn.lane as usize] = None;
+        if !conn.retired {
+            pool.servers[server_index].lanes[conn.lane as usize] = None;
+        }
         self.buffered_bytes -= conn.out.len() + conn.input.len();
         conn.out.recycle(&mut self.buffers);
         self.buffers.give(std::mem::take(&mut conn.input));

@@ -37,6 +37,26 @@ pub struct ServerStats {
     pub ejects: u64,
 }
 
+impl ServerStats {
+    /// Adds what another worker, or a server that this one has taken the place of, has counted.
+    pub fn add(&mut self, other: &ServerStats) {
+        self.eof_count += other.eof_count;
+        self.error_count += other.error_count;
+        self.timedout_count += other.timedout_count;
+        self.connections += other.connections;
+        self.requests += other.requests;
+        self.request_bytes += other.request_bytes;
+        self.responses += other.responses;
+        self.response_bytes += other.response_bytes;
+        self.in_queue += other.in_queue;
+        self.in_queue_bytes += other.in_queue_bytes;
+        self.out_queue += other.out_queue;
+        self.out_queue_bytes += other.out_queue_bytes;
+        self.ejected_at = self.ejected_at.max(other.ejected_at);
+        self.ejects += other.ejects;
+    }
+}
+
 /// Events of one pool, as seen by one worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolStats {
@@ -60,6 +80,26 @@ pub struct PoolStats {
     pub fragments: u64,
     /// One a server, in the pool's order.
     pub servers: Vec<ServerStats>,
+}
+
+impl PoolStats {
+    /// Adds what another worker has counted.
+    pub fn add(&mut self, other: &PoolStats) {
+        self.client_eof += other.client_eof;
+        self.client_err += other.client_err;
+        self.client_connections += other.client_connections;
+        self.client_connections_total += other.client_connections_total;
+        self.client_refused += other.client_refused;
+        self.client_requests += other.client_requests;
+        self.client_faults += other.client_faults;
+        self.forward_errors += other.forward_errors;
+        self.fragments += other.fragments;
+        let count = self.servers.len().max(other.servers.len());
+        self.servers.resize(count, ServerStats::default());
+        for (into, from) in self.servers.iter_mut().zip(&other.servers) {
+            into.add(from);
+        }
+    }
 }
 
 /// Everything that one worker counted.

@@ -7,6 +7,7 @@ use base::slab::Key;
 use protocol::{Forward, Parsed, Request, Route, Then};
 
 use super::State;
+use crate::canary::Canary;
 use crate::proxy::Proxy;
 use crate::request::{Owner, Record};
 use crate::server::GATHER_RESERVE_MAX;
@@ -241,6 +242,9 @@ impl Proxy {
                     // What was gathered beyond the request is still in the receive buffer.
                     let mut owned = std::mem::take(*buffer);
                     owned.truncate(request.size);
+                    if self.canaries.sings(Canary::RequestTruncated) {
+                        owned.pop();
+                    }
                     self.forward_owned(connection, owned);
                 }
                 (_, Forward::Verbatim) => {

@@ -6,6 +6,7 @@ use base::slab::Key;
 use base::{Kind, Token};
 
 use crate::action::Action;
+use crate::canary::Canary;
 use crate::errors::RequestError;
 use crate::proxy::Proxy;
 use crate::request::{NONE, Owner, Record, Reply};
@@ -89,11 +90,13 @@ impl Proxy {
         let output_max =
             if crowded { options.client_output_high_water } else { options.client_output_max };
         // What can be sent at once is not piling up, however large it is.
-        if client.sending && client.output_size() > output_max {
+        let unbounded = self.canaries.sings(Canary::OutputUnbounded);
+        if client.sending && client.output_size() > output_max && !unbounded {
             self.client_close(key);
             return None;
         }
-        if client.sending || client.out.is_empty() {
+        let busy = client.sending && !self.canaries.sings(Canary::ClientTwoSends);
+        if busy || client.out.is_empty() {
             return None;
         }
         client.sending = true;

@@ -46,7 +46,7 @@ pub(crate) fn pool(protocol: Protocol, servers_count: usize) -> PoolOptions {
     PoolOptions::new("p", protocol, listen, servers)
 }
 
-fn address_of(index: usize) -> Address {
+pub(crate) fn address_of(index: usize) -> Address {
     Address::Inet(format!("127.0.0.1:{}", 10000 + index).parse().unwrap())
 }
 
