@@ -42,7 +42,7 @@ impl Proxy {
             let conn = self.conns.at_mut(key.index);
             let place = places[conn.server as usize];
             if place == retired || conn.lane as usize >= lanes_count {
-                self.retire(key, retired);
+                self.retire(key, place);
             } else {
                 conn.server = place as u32;
             }
@@ -67,10 +67,10 @@ impl Proxy {
         if !pool.removed || pool.stats.client_connections > 0 {
             return;
         }
-        let retired = pool.retired_index();
         for key in self.connections_of(index) {
-            self.pools[index].servers[self.conns.at(key.index).server as usize].lanes.fill(None);
-            self.retire(key, retired);
+            let server = self.conns.at(key.index).server as usize;
+            self.pools[index].servers[server].lanes.fill(None);
+            self.retire(key, server);
         }
     }
 

@@ -534,10 +534,16 @@ impl Proxy {
         }
     }
 
-    /// Takes a connection out of use. `server` is where its last events are counted.
+    /// Takes a connection out of use that is counted to `server` so far.
     pub(crate) fn retire(&mut self, key: Key, server: usize) {
         let conn = self.conns.at_mut(key.index);
-        conn.server = server as u32;
+        let pool = &mut self.pools[conn.pool as usize];
+        let retired = pool.retired_index();
+        if conn.state == State::Ready && server != retired {
+            pool.stats.servers[server].connections -= 1;
+            pool.stats.servers[retired].connections += 1;
+        }
+        conn.server = retired as u32;
         conn.retired = true;
         self.close_if_done(key);
     }

@@ -164,3 +164,22 @@ fn the_same_options_change_nothing() {
     assert_eq!(rig.take(client), "$1\r\n1\r\n");
     assert!(!rig.is_closed(server) && !rig.is_closed(client));
 }
+
+#[test]
+fn fewer_connections_to_a_server_are_as_good_as_more() {
+    let options = PoolOptions { server_connections_per_worker: 2, ..servers(&[0]) };
+    let mut rig = Rig::new(options);
+    let (one, two) = (rig.client(), rig.client());
+    rig.feed(one, &get("a"));
+    rig.feed(two, &get("a"));
+    assert_eq!(rig.connected.len(), 2);
+    reload(&mut rig, Some(servers(&[0])));
+    let [first, second] = [rig.connected[0].0, rig.connected[1].0];
+    rig.feed(second, b"$1\r\n2\r\n");
+    assert!(rig.is_closed(second) && !rig.is_closed(first));
+    assert_eq!(rig.take(two), "$1\r\n2\r\n");
+    rig.feed(two, &get("b"));
+    rig.feed(first, b"$1\r\n1\r\n$1\r\n3\r\n");
+    assert_eq!((rig.take(one).as_str(), rig.take(two).as_str()), ("$1\r\n1\r\n", "$1\r\n3\r\n"));
+    assert_eq!(rig.proxy.stats().pools[0].servers[0].connections, 1);
+}
