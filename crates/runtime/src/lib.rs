@@ -11,6 +11,7 @@ pub mod balance;
 pub mod cpus;
 pub mod mailbox;
 pub mod process;
+mod reload;
 mod resolver;
 pub mod snapshot;
 pub mod stats_server;

@@ -3,15 +3,30 @@
 //!
 //! Invariant: whoever sends also wakes, so a message is seen in the turn after it was sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Address;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use event::Waker;
+use proxy::options::PoolOptions;
 use proxy::stats::WorkerStats;
 
 /// Messages that may wait for a worker. New connections fill it when thousands arrive at once.
 pub const MESSAGES_MAX: usize = 4096;
+
+/// A new set of pools, the same for every worker.
+#[derive(Debug, Default)]
+pub struct Reload {
+    /// By index; see [`proxy::Proxy::reload`].
+    pub pools: Vec<Option<PoolOptions>>,
+    /// Where the servers of each pool are.
+    pub addresses: Vec<Vec<Option<Address>>>,
+    /// Listeners that serve another pool from here on: of which pool, and which.
+    pub moved: Vec<(usize, usize)>,
+    /// Pools whose present listeners are closed.
+    pub closed: Vec<usize>,
+}
 
 /// What a worker can be told.
 #[derive(Debug)]
@@ -32,6 +47,9 @@ pub enum Message<S> {
         /// Where it is.
         address: Option<Address>,
     },
+    /// These are the pools from here on; the second part are new listeners of this worker, each
+    /// with the index of its pool.
+    Reload(Arc<Reload>, Vec<(usize, S)>),
     /// Send a copy of the counters here.
     Stats(Sender<WorkerStats>),
     /// Accept nobody any more, answer what was asked, close clients when they are owed nothing, and

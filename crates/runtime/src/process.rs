@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,15 +24,14 @@ use tracing::{error, info, warn};
 use crate::balance::Balance;
 use crate::cpus::{self, CpuOptions};
 use crate::mailbox::{Mailbox, Message};
-use crate::resolver;
+use crate::reload::{self, Plan};
+use crate::resolver::{self, AddressBook};
 use crate::snapshot::{self, Header, WorkerFields};
 use crate::stats_server::{self, StatsListener};
 use crate::worker::Worker;
 
 /// How long a worker may take to answer the control side.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a start waits for names to resolve, so that the first requests find their servers.
-const FIRST_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which event base the workers use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,14 +105,32 @@ impl<W: Waker + Sync> Control for Mailbox<OwnedFd, W> {
 
 /// What the threads of the control side share.
 pub(crate) struct Shared {
-    workers: Vec<Arc<dyn Control>>,
-    pools: Vec<PoolOptions>,
+    pub(crate) workers: Vec<Arc<dyn Control>>,
+    pub(crate) book: Arc<AddressBook>,
+    pools: Mutex<Pools>,
     balance: Arc<Balance>,
     started: Instant,
     stopping: AtomicBool,
 }
 
+/// The pools that run.
+#[derive(Debug, Clone)]
+struct Pools {
+    by_index: Vec<Option<PoolOptions>>,
+    /// Indices in the order of the configuration.
+    order: Vec<usize>,
+}
+
 impl Shared {
+    fn lock_pools(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pools that run, by index.
+    pub(crate) fn pools(&self) -> Vec<Option<PoolOptions>> {
+        self.lock_pools().by_index.clone()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -141,7 +158,12 @@ impl Shared {
                 .map(|clients| WorkerFields { clients })
                 .collect(),
         };
-        snapshot::to_json(&header, &self.pools, &snapshot::sum(&self.stats()))
+        let pools = self.lock_pools().clone();
+        let total = snapshot::sum(&self.stats());
+        let rows: Vec<_> = (pools.order.iter())
+            .filter_map(|index| Some((pools.by_index[*index].as_ref()?, total.pools.get(*index)?)))
+            .collect();
+        snapshot::to_json(&header, &rows, &total)
     }
 }
 
@@ -162,10 +184,7 @@ pub struct Process {
 /// Starts everything. See [`StartError`] for what can go wrong.
 pub fn start(mut options: ProcessOptions) -> Result<Process, StartError> {
     let plan = cpus::plan(&options.cpus).map_err(StartError::Cpus)?;
-    for pool in &mut options.pools {
-        // The limit is the process's; each worker has its share of it.
-        pool.client_connections_max = pool.client_connections_max.div_ceil(plan.len() as u32);
-    }
+    share_out(&mut options.pools, plan.len());
     let stats_listener = options.stats_address.as_ref().map(bind_stats).transpose()?;
     match choose(options.event_base) {
         Some(tier) => {
@@ -174,6 +193,13 @@ pub fn start(mut options: ProcessOptions) -> Result<Process, StartError> {
         None => start_with(options, &plan, stats_listener, || {
             Readiness::new(ReadinessOptions::default())
         }),
+    }
+}
+
+/// The limit of clients is the process's; each worker has its share of it, rounded up.
+fn share_out(pools: &mut [PoolOptions], workers_count: usize) {
+    for pool in pools {
+        pool.client_connections_max = pool.client_connections_max.div_ceil(workers_count as u32);
     }
 }
 
@@ -214,13 +240,14 @@ fn bind_stats(address: &Address) -> Result<StatsListener, StartError> {
 /// The listening sockets of one worker, with their pools.
 type Listeners = Vec<(usize, OwnedFd)>;
 
-/// Opens every listener: one a worker and internet address, one in all for a unix socket.
-fn open_listeners(
-    pools: &[PoolOptions],
+/// Opens every listener: one a worker and internet address, one in all for a unix socket. `pools`
+/// are those that listen, with their indices.
+fn open_listeners<'a>(
+    pools: impl Iterator<Item = (usize, &'a PoolOptions)>,
     workers_count: usize,
 ) -> Result<Vec<Listeners>, StartError> {
     let mut listeners: Vec<Listeners> = (0..workers_count).map(|_| Vec::new()).collect();
-    for (pool, options) in pools.iter().enumerate() {
+    for (pool, options) in pools {
         let listen = &options.listen;
         let is_unix = matches!(listen.address, Address::Unix(_));
         let socket_options = ListenOptions {
@@ -256,7 +283,11 @@ where
     let balance = Arc::new(Balance::new(plan.len()));
     let mut threads = Vec::new();
     let mut pending = Vec::new();
-    let listeners = open_listeners(&options.pools, plan.len())?;
+    let listeners = open_listeners(options.pools.iter().enumerate(), plan.len())?;
+    let by_index: Vec<_> = options.pools.iter().cloned().map(Some).collect();
+    let book = Arc::new(AddressBook::default());
+    book.look_up_new(&by_index);
+    let addresses = book.addresses(&by_index);
     for (index, (cpu, listeners)) in plan.iter().zip(listeners).enumerate() {
         let (to_worker, from_control) = bounded(1);
         let (to_control, from_worker) = bounded(1);
@@ -264,6 +295,7 @@ where
             index,
             cpu: *cpu,
             pools: options.pools.clone(),
+            addresses: addresses.clone(),
             limits: options.limits,
             listeners,
             balance: Arc::clone(&balance),
@@ -289,32 +321,27 @@ where
     }
     let workers =
         mailboxes.into_iter().map(|mailbox| Arc::new(mailbox) as Arc<dyn Control>).collect();
-    Ok(start_control(options.pools, workers, threads, balance, stats_listener))
-}
-
-/// The threads of the control side.
-fn start_control(
-    pools: Vec<PoolOptions>,
-    workers: Vec<Arc<dyn Control>>,
-    threads: Vec<JoinHandle<()>>,
-    balance: Arc<Balance>,
-    stats_listener: Option<StatsListener>,
-) -> Process {
+    let order = (0..by_index.len()).collect();
     let shared = Arc::new(Shared {
         workers,
-        pools,
+        book,
+        pools: Mutex::new(Pools { by_index, order }),
         balance,
         started: Instant::now(),
         stopping: AtomicBool::new(false),
     });
+    Ok(start_control(shared, threads, stats_listener))
+}
+
+/// The threads of the control side.
+fn start_control(
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    stats_listener: Option<StatsListener>,
+) -> Process {
     let (stop, stopped) = bounded(1);
-    let (done, first_round) = bounded(1);
     let resolving = Arc::clone(&shared);
-    std::thread::spawn(move || {
-        resolver::run(&resolving.pools, &resolving.workers, &done, &stopped);
-    });
-    // Later is no harm: requests get an error until the name is known.
-    let _ = first_round.recv_timeout(FIRST_RESOLVE_TIMEOUT);
+    std::thread::spawn(move || resolver::run(&resolving, &stopped));
     let stats_thread = stats_listener.map(|listener| {
         let address = listener.address().clone();
         let serving = Arc::clone(&shared);
@@ -329,6 +356,7 @@ struct Seat {
     index: usize,
     cpu: usize,
     pools: Vec<PoolOptions>,
+    addresses: Vec<Vec<Option<Address>>>,
     limits: WorkerLimits,
     listeners: Listeners,
     balance: Arc<Balance>,
@@ -363,9 +391,9 @@ impl Seat {
         let now = base.now();
         let seed = now.as_ns() ^ (self.index as u64) << 48;
         let mut proxy = Proxy::new(self.pools.clone(), self.limits, seed, now);
-        for (pool_index, pool) in self.pools.iter().enumerate() {
-            for (server_index, server) in pool.servers.iter().enumerate() {
-                proxy.set_address(pool_index, server_index, resolver::literal(&server.address));
+        for (pool, addresses) in self.addresses.into_iter().enumerate() {
+            for (server, address) in addresses.into_iter().enumerate() {
+                proxy.set_address(pool, server, address);
             }
         }
         let mut worker = Worker::new(self.index, base, proxy, messages, peers, self.balance);
@@ -387,6 +415,25 @@ impl Process {
     /// The counters of all workers as one.
     pub fn stats(&self) -> WorkerStats {
         snapshot::sum(&self.shared.stats())
+    }
+
+    /// Takes a new set of pools, without closing a client that still has a pool. When a listener
+    /// can't be opened nothing changes.
+    pub fn reload(&self, mut wanted: Vec<PoolOptions>) -> Result<(), StartError> {
+        let workers_count = self.shared.workers.len();
+        share_out(&mut wanted, workers_count);
+        let mut pools = self.shared.lock_pools();
+        let Plan { mut reload, opened, order } = reload::plan(&pools.by_index, wanted);
+        let new = opened.iter().filter_map(|index| Some((*index, reload.pools[*index].as_ref()?)));
+        let listeners = open_listeners(new, workers_count)?;
+        self.shared.book.look_up_new(&reload.pools);
+        reload.addresses = self.shared.book.addresses(&reload.pools);
+        *pools = Pools { by_index: reload.pools.clone(), order };
+        let reload = Arc::new(reload);
+        for (worker, listeners) in self.shared.workers.iter().zip(listeners) {
+            worker.send(Message::Reload(Arc::clone(&reload), listeners));
+        }
+        Ok(())
     }
 
     /// The line that the statistics port serves.

@@ -77,43 +77,17 @@ pub fn sum(workers: &[WorkerStats]) -> WorkerStats {
         total.sends += worker.sends;
         total.pools.resize(worker.pools.len().max(total.pools.len()), PoolStats::default());
         for (into, from) in total.pools.iter_mut().zip(&worker.pools) {
-            add_pool(into, from);
+            into.add(from);
         }
     }
     total
 }
 
-fn add_pool(into: &mut PoolStats, from: &PoolStats) {
-    into.client_eof += from.client_eof;
-    into.client_err += from.client_err;
-    into.client_connections += from.client_connections;
-    into.client_connections_total += from.client_connections_total;
-    into.client_refused += from.client_refused;
-    into.client_requests += from.client_requests;
-    into.client_faults += from.client_faults;
-    into.forward_errors += from.forward_errors;
-    into.fragments += from.fragments;
-    into.servers.resize(from.servers.len().max(into.servers.len()), ServerStats::default());
-    for (into, from) in into.servers.iter_mut().zip(&from.servers) {
-        into.eof_count += from.eof_count;
-        into.error_count += from.error_count;
-        into.timedout_count += from.timedout_count;
-        into.connections += from.connections;
-        into.requests += from.requests;
-        into.request_bytes += from.request_bytes;
-        into.responses += from.responses;
-        into.response_bytes += from.response_bytes;
-        into.in_queue += from.in_queue;
-        into.in_queue_bytes += from.in_queue_bytes;
-        into.out_queue += from.out_queue;
-        into.out_queue_bytes += from.out_queue_bytes;
-        into.ejected_at = into.ejected_at.max(from.ejected_at);
-        into.ejects += from.ejects;
-    }
-}
+/// One pool: what it is and what was counted.
+pub type PoolRow<'a> = (&'a PoolOptions, &'a PoolStats);
 
 /// The JSON line, its line end included.
-pub fn to_json(header: &Header, pools: &[PoolOptions], total: &WorkerStats) -> Vec<u8> {
+pub fn to_json(header: &Header, pools: &[PoolRow<'_>], total: &WorkerStats) -> Vec<u8> {
     let mut line = serde_json::to_vec(&Document { header, pools, total })
         .expect("maps with string keys and integers always serialize");
     line.push(b'\n');
@@ -122,7 +96,7 @@ pub fn to_json(header: &Header, pools: &[PoolOptions], total: &WorkerStats) -> V
 
 struct Document<'a> {
     header: &'a Header,
-    pools: &'a [PoolOptions],
+    pools: &'a [PoolRow<'a>],
     total: &'a WorkerStats,
 }
 
@@ -141,7 +115,7 @@ impl Serialize for Document<'_> {
         map.serialize_entry("curr_connections", &current)?;
         map.serialize_entry("weir_workers", &self.header.workers)?;
         map.serialize_entry("buffered_bytes", &self.total.buffered_bytes)?;
-        for (options, stats) in self.pools.iter().zip(&self.total.pools) {
+        for (options, stats) in self.pools.iter().copied() {
             map.serialize_entry(&options.name, &Pool { options, stats, clocks })?;
         }
         map.end()

@@ -16,7 +16,7 @@ use proxy::{Action, Proxy};
 use tracing::{debug, warn};
 
 use crate::balance::Balance;
-use crate::mailbox::{Mailbox, Message};
+use crate::mailbox::{Mailbox, Message, Reload};
 
 /// How long accepting pauses after the system refused a descriptor.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -33,6 +33,8 @@ struct Listener {
     pool: usize,
     /// When accepting is tried again; `None` while it goes on.
     retry_at: Option<Time>,
+    /// It is closed when it has ended accepting.
+    closing: bool,
 }
 
 /// See the module's text.
@@ -90,7 +92,7 @@ impl<B: EventBase> Worker<B> {
         let token = Token::new(Kind::Listener, self.listeners.len() as u32, 0);
         self.base.listen(token, socket)?;
         self.base.accept_start(token);
-        self.listeners.push(Listener { pool, retry_at: None });
+        self.listeners.push(Listener { pool, retry_at: None, closing: false });
         self.listeners_open += 1;
         Ok(())
     }
@@ -199,13 +201,13 @@ impl<B: EventBase> Worker<B> {
     }
 
     fn accept_ended(&mut self, token: Token, end: AcceptEnd) {
-        if self.drain_until.is_some() {
+        let listener = &mut self.listeners[token.index() as usize];
+        if listener.closing {
             self.base.close(token);
             return;
         }
         if let AcceptEnd::Failed(error) = end {
             warn!(%error, "accepting pauses for {ACCEPT_RETRY:?}");
-            let listener = &mut self.listeners[token.index() as usize];
             listener.retry_at = Some(self.base.now() + ACCEPT_RETRY);
         }
     }
@@ -217,11 +219,39 @@ impl<B: EventBase> Worker<B> {
                 Message::SetAddress { pool, server, address } => {
                     self.proxy.set_address(pool, server, address);
                 }
+                Message::Reload(reload, listeners) => self.reload(&reload, listeners),
                 Message::Stats(reply) => {
                     // Whoever asked may have given up.
                     let _ = reply.try_send(self.proxy.stats());
                 }
                 Message::Drain(limit) => self.drain(limit),
+            }
+        }
+    }
+
+    fn reload(&mut self, reload: &Reload, listeners: Vec<(usize, B::Socket)>) {
+        self.proxy.reload(reload.pools.clone());
+        for (pool, addresses) in reload.addresses.iter().enumerate() {
+            for (server, address) in addresses.iter().enumerate() {
+                self.proxy.set_address(pool, server, address.clone());
+            }
+        }
+        let before = self.listeners.len();
+        // The new ones take over before the old ones stop.
+        for (pool, socket) in listeners {
+            if let Err(error) = self.listen(pool, socket) {
+                warn!(%error, "a new listener can't be registered");
+            }
+        }
+        for index in 0..before {
+            let listener = &mut self.listeners[index];
+            if listener.closing {
+                continue;
+            }
+            if let Some((_, to)) = reload.moved.iter().find(|(from, _)| *from == listener.pool) {
+                listener.pool = *to;
+            } else if reload.closed.contains(&listener.pool) {
+                self.stop_listening(index);
             }
         }
     }
@@ -232,15 +262,23 @@ impl<B: EventBase> Worker<B> {
         }
         self.drain_until = Some(self.base.now() + limit);
         for index in 0..self.listeners.len() {
-            let token = Token::new(Kind::Listener, index as u32, 0);
-            match self.listeners[index].retry_at.take() {
-                // What the kernel has accepted already still comes, and is served.
-                None => self.base.accept_stop(token),
-                // It was not accepting anyway.
-                Some(_) => self.base.close(token),
-            }
+            self.stop_listening(index);
         }
         self.proxy.drain();
+    }
+
+    fn stop_listening(&mut self, index: usize) {
+        let token = Token::new(Kind::Listener, index as u32, 0);
+        let listener = &mut self.listeners[index];
+        if std::mem::replace(&mut listener.closing, true) {
+            return;
+        }
+        match listener.retry_at.take() {
+            // What the kernel has accepted already still comes, and is served.
+            None => self.base.accept_stop(token),
+            // It was not accepting anyway.
+            Some(_) => self.base.close(token),
+        }
     }
 
     fn deadline(&self) -> Option<Time> {

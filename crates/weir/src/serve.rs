@@ -86,7 +86,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             },
             SIGTTIN => info!(level = log.step(true), "log level raised"),
             SIGTTOU => info!(level = log.step(false), "log level lowered"),
-            SIGUSR1 | SIGUSR2 => info!(signal, "signal received; it has no meaning yet"),
+            SIGUSR1 => reload(&process, &arguments.conf_file),
+            SIGUSR2 => info!("SIGUSR2 received; it has no meaning yet"),
             _ => {
                 info!(signal, "signal received: stopping");
                 break;
@@ -103,6 +104,22 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     drop(pid_file);
     info!("weir has stopped");
     ExitCode::SUCCESS
+}
+
+/// Takes the configuration file as it is now. One with an error changes nothing.
+fn reload(process: &process::Process, file: &Path) {
+    let reloaded = config::load(file)
+        .map_err(|errors| errors.to_string())
+        .and_then(|config| process.reload(config.pools).map_err(|error| error.to_string()));
+    match reloaded {
+        Ok(()) => info!(file = %file.display(), "configuration reloaded"),
+        Err(text) => {
+            for line in text.lines() {
+                error!("{line}");
+            }
+            error!("the configuration was not reloaded; everything stays as it was");
+        }
+    }
 }
 
 fn fail(text: std::fmt::Arguments<'_>) -> ExitCode {
