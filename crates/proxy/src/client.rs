@@ -107,7 +107,7 @@ impl Client {
         self.state == State::Closing
     }
 
-    fn input_size(&self) -> usize {
+    pub(crate) fn input_size(&self) -> usize {
         self.input.len() - self.input_start
     }
 }

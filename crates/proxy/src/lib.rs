@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod audit;
 mod canary;
 mod client;
 mod errors;

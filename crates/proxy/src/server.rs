@@ -64,12 +64,12 @@ pub(crate) struct ServerConn {
     framer: ResponseState,
     need: usize,
     /// The beginning of a response, when it straddles two receive buffers.
-    input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     /// Requests whose responses have not come, sent or not.
-    queue: Fifo,
+    pub(crate) queue: Fifo,
     /// Their bytes.
     queue_size: u64,
-    out: Chain,
+    pub(crate) out: Chain,
     /// Requests in `out`.
     out_count: u32,
     /// Requests, and bytes, of the send under way.

@@ -129,6 +129,8 @@ impl Rig {
                 events.push(action);
             }
             if events.is_empty() {
+                let held: usize = self.held.iter().map(|(_, chain)| chain.len()).sum();
+                assert_eq!(self.proxy.audit() + held, self.proxy.buffered_bytes() as usize);
                 return;
             }
             for action in events {
