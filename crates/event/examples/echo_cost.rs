@@ -43,8 +43,8 @@ fn main() {
     client.join().expect("the client ends well");
     let messages = (connections * rounds) as f64;
     println!(
-        "{back_end}, {connections} connections: {:.2} us of the server a message, {:.3} waits, {:.3} \
-         enters",
+        "{back_end}, {connections} connections: {:.2} us of the server a message, {:.3} waits, \
+         {:.3} enters",
         thread_time_ns() as f64 / messages / 1000.0,
         counters.waits as f64 / messages,
         counters.enters as f64 / messages,

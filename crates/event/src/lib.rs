@@ -98,6 +98,9 @@ pub trait Waker: Clone + Send + 'static {
 /// Order: `Received` of one connection come in stream order, and before the `RecvEnd` that ends
 /// their operation. `Closed` is the last event of its token. Everything else may come in any order:
 /// a response may be received before the `Sent` of its request.
+///
+/// A call with a stale token, or one that is being closed, does nothing; a chain that came with it
+/// is dropped.
 pub trait EventBase {
     /// A connected or listening socket that is not registered: `OwnedFd` in the kernel's back ends.
     type Socket: Send + 'static;
@@ -116,7 +119,8 @@ pub trait EventBase {
     /// Asks the accept operation to end. `Accepted` may still come before `AcceptEnd`.
     fn accept_stop(&mut self, listener: Token);
 
-    /// Registers a connected socket under a token.
+    /// Registers a connected socket under a token. It must be in blocking mode, as those of
+    /// `Accepted` and of [`EventBase::export`] are.
     fn adopt(&mut self, connection: Token, socket: Self::Socket) -> io::Result<()>;
 
     /// Opens a connection: one `Connected` or `ConnectFailed`, whatever goes wrong. The time-out
@@ -124,9 +128,9 @@ pub trait EventBase {
     fn connect(&mut self, connection: Token, address: &Address);
 
     /// Receives about `credit` bytes (never less, at most one buffer more, unless the operation
-    /// ends earlier), then ends with `RecvEnd(Credit)`. `usize::MAX` is no limit. At most one
-    /// receive operation a connection, asserted. When receive buffers run out the back end itself
-    /// goes on as soon as some are released.
+    /// ends earlier), then ends with `RecvEnd(Credit)`. At least 1, asserted; `usize::MAX` is no
+    /// limit. At most one receive operation a connection, asserted. When receive buffers run out
+    /// the back end itself goes on as soon as some are released.
     fn recv_start(&mut self, connection: Token, credit: usize);
 
     /// Asks the receive operation to end. `Received` may still come before its `RecvEnd`.
@@ -136,10 +140,16 @@ pub trait EventBase {
     /// a connection, asserted.
     fn send(&mut self, connection: Token, chain: Chain);
 
-    /// Ends every operation of a connection or listener and closes its socket: `Closed`, once, after
-    /// the ends of the operations that were under way (a receive ends with `RecvEnd`, a send with
-    /// `Sent` or `SendFailed`, a connect with `ConnectFailed`). Unsent bytes that the kernel has
-    /// accepted are still delivered. Calling it again before `Closed` does nothing.
+    /// Ends every operation of a connection or listener and closes its socket: `Closed`, once,
+    /// after the ends of the operations that were under way (a receive ends with `RecvEnd`, a send
+    /// with `Sent` or `SendFailed`, a connect with `ConnectFailed`, accepting with `AcceptEnd`). No
+    /// `Received` and no `Connected` comes after this call; `Accepted` may.
+    ///
+    /// Unsent bytes that the kernel has accepted are still delivered, and of a send that was
+    /// started in the same turn as much as the socket's buffer takes. What has arrived and was not
+    /// received is thrown away first, within bounds, since a socket with unread bytes would send a
+    /// reset; a peer that goes on sending gets one all the same. Calling it again before `Closed`
+    /// does nothing.
     fn close(&mut self, token: Token);
 
     /// Submits what was started, waits for at least one event, the deadline (`None`: for ever) or
@@ -153,7 +163,7 @@ pub trait EventBase {
     /// The bytes of a `Received` event of the last `wait` that was not released.
     fn bytes(&self, received: Received) -> &[u8];
 
-    /// Gives the bytes back. Every `Received` must be released before the next `wait`.
+    /// Gives the bytes back. Every `Received` must be released before the next `wait`, asserted.
     fn release(&mut self, received: Received);
 
     /// A handle for other threads.

@@ -132,7 +132,7 @@ pub fn connecting_succeeds<H: Harness>(harness: &H) {
     let mut driver = driver(harness);
     let (socket, address) = harness.listener();
     let listener = driver.token(Kind::Listener);
-    driver.base.listen(listener, socket).unwrap();
+    driver.base.listen(listener, socket).expect("the listener is new");
     driver.accept_start(listener);
     let near = driver.token(Kind::Server);
     driver.connect(near, &address);
@@ -140,7 +140,7 @@ pub fn connecting_succeeds<H: Harness>(harness: &H) {
         !driver.connects.is_empty() && !driver.accepted.is_empty()
     });
     assert_eq!(driver.connects, [(near, Ok(()))]);
-    let socket = driver.accepted.pop().unwrap();
+    let socket = driver.accepted.pop().expect("it has ended");
     let far = driver.adopt(Kind::Client, socket);
     driver.recv_start(near, usize::MAX);
     driver.recv_start(far, usize::MAX);
@@ -265,7 +265,7 @@ pub fn starved_clients_are_served_in_turn_and_servers_do_not_wait<H: Harness>(ha
     for (token, ..) in &clients {
         driver.recv_start(*token, usize::MAX);
     }
-    server_peer.write(b"reply").unwrap();
+    server_peer.write(b"reply").expect("a few bytes fit");
     let turns = driver.turns;
     driver.until_received(server, 5);
     let turns = driver.turns - turns;
@@ -293,7 +293,7 @@ pub fn many_ready_sockets_are_served_in_few_waits<H: Harness>(harness: &H) {
     driver.turn();
     for round in 1..=3 {
         for (_, peer) in &mut connections {
-            peer.write(b"x").unwrap();
+            peer.write(b"x").expect("a few bytes fit");
         }
         let turns = driver.turns;
         driver.until("all are served", |driver| {
@@ -389,7 +389,7 @@ pub fn accepting_gives_every_connection<H: Harness>(harness: &H) {
     let mut driver = driver(harness);
     let (socket, address) = harness.listener();
     let listener = driver.token(Kind::Listener);
-    driver.base.listen(listener, socket).unwrap();
+    driver.base.listen(listener, socket).expect("the listener is new");
     let mut peers: Vec<H::Peer> = (0..20).map(|_| harness.dial(&address)).collect();
     driver.accept_start(listener);
     driver.turn();
@@ -403,7 +403,7 @@ pub fn a_stopped_listener_leaves_connections_in_its_queue<H: Harness>(harness: &
     let mut driver = driver(harness);
     let (socket, address) = harness.listener();
     let listener = driver.token(Kind::Listener);
-    driver.base.listen(listener, socket).unwrap();
+    driver.base.listen(listener, socket).expect("the listener is new");
     let mut peers = Vec::new();
     for round in 1..=3 {
         driver.accept_start(listener);
@@ -443,8 +443,11 @@ pub fn an_exported_connection_goes_on_in_another_base<H: Harness>(harness: &H) {
     assert_eq!(second.received[&moved], b"two");
     // The slot is free at once.
     let (socket, mut peer) = harness.pair(false);
-    first.base.adopt(base::Token::new(Kind::Client, token.index(), 1), socket).unwrap();
-    peer.write(b"x").unwrap();
+    first
+        .base
+        .adopt(base::Token::new(Kind::Client, token.index(), 1), socket)
+        .expect("the socket is new");
+    peer.write(b"x").expect("a few bytes fit");
     first.turn();
 }
 

@@ -50,7 +50,7 @@ pub fn closing_ends_a_connect<H: Harness>(harness: &H) {
         driver.connect(token, &address);
         driver.close(token);
         driver.until_closed(token);
-        let (_, result) = driver.connects.pop().unwrap();
+        let (_, result) = driver.connects.pop().expect("it has ended");
         assert!(result.is_err());
     }
 }
@@ -60,7 +60,7 @@ pub fn closing_a_listener_ends_accepting<H: Harness>(harness: &H) {
     let mut driver = driver(harness);
     let (socket, address) = harness.listener();
     let listener = driver.token(Kind::Listener);
-    driver.base.listen(listener, socket).unwrap();
+    driver.base.listen(listener, socket).expect("the listener is new");
     driver.accept_start(listener);
     let _peer = harness.dial(&address);
     driver.until("it is accepted", |driver| driver.accepted.len() == 1);
@@ -200,7 +200,7 @@ pub fn a_close_that_races_with_everything_ends_everything_once<H: Harness>(harne
         if round % 7 < 3 {
             driver.turn_until(Some(driver.base.now()));
         }
-        peer.write(&pattern(1 + round * 13, 2)).unwrap();
+        peer.write(&pattern(1 + round * 13, 2)).expect("a few bytes fit");
         if round % 4 == 0 {
             peer.end();
         }
@@ -222,7 +222,7 @@ pub fn a_slot_that_is_used_again_gets_no_stale_event<H: Harness>(harness: &H) {
     for generation in 0..50 {
         let token = Token::new(Kind::Client, 7, generation);
         let (socket, mut peer) = harness.pair(false);
-        driver.base.adopt(token, socket).unwrap();
+        driver.base.adopt(token, socket).expect("the socket is new");
         driver.recv_start(token, usize::MAX);
         driver.turn_until(Some(driver.base.now()));
         for old in &mut old_peers {
@@ -234,7 +234,7 @@ pub fn a_slot_that_is_used_again_gets_no_stale_event<H: Harness>(harness: &H) {
         driver.until_received(token, bytes.len());
         assert_eq!(driver.received[&token], bytes);
         // More that is never read.
-        peer.write(b"late").unwrap();
+        peer.write(b"late").expect("a few bytes fit");
         driver.close(token);
         driver.until_closed(token);
         old_peers.push(peer);

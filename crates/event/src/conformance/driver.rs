@@ -78,7 +78,7 @@ impl<B: EventBase> Driver<B> {
     /// Adopts a socket under a new token.
     pub fn adopt(&mut self, kind: Kind, socket: B::Socket) -> Token {
         let token = self.token(kind);
-        self.base.adopt(token, socket).unwrap();
+        self.base.adopt(token, socket).expect("the socket is new");
         token
     }
 
@@ -140,7 +140,7 @@ impl<B: EventBase> Driver<B> {
     pub fn turn_until(&mut self, deadline: Option<Time>) -> usize {
         self.turns += 1;
         let mut events = std::mem::take(&mut self.events);
-        self.base.wait(deadline, &mut events).unwrap();
+        self.base.wait(deadline, &mut events).expect("waiting works");
         let count = events.len();
         for event in events.drain(..) {
             self.see(event);

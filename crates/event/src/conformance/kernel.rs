@@ -49,18 +49,19 @@ impl<B: EventBase<Socket = OwnedFd>> Harness for Kernel<B> {
         let (listener, address) = self.listener();
         if small_buffers {
             // Accepted connections inherit it, and the window is chosen when they connect.
-            SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
+            SockRef::from(&listener).set_send_buffer_size(4096).expect("sockets work here");
         }
         let peer = new_socket(&address);
         if small_buffers {
-            peer.set_recv_buffer_size(4096).unwrap();
+            peer.set_recv_buffer_size(4096).expect("sockets work here");
         }
-        peer.connect(&socket::sock_addr(&address).unwrap()).unwrap();
-        let (ours, _) = SockRef::from(&listener).accept().unwrap();
+        peer.connect(&socket::sock_addr(&address).expect("sockets work here"))
+            .expect("sockets work here");
+        let (ours, _) = SockRef::from(&listener).accept().expect("sockets work here");
         if small_buffers {
-            ours.set_send_buffer_size(4096).unwrap();
+            ours.set_send_buffer_size(4096).expect("sockets work here");
         }
-        peer.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).expect("sockets work here");
         remove(&address);
         (ours.into(), peer)
     }
@@ -70,15 +71,17 @@ impl<B: EventBase<Socket = OwnedFd>> Harness for Kernel<B> {
             Family::Inet => Address::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             Family::Unix => Address::Unix(new_path()),
         };
-        let listener = listen_socket(&address, ListenOptions::default()).unwrap();
-        let address = socket::local_address(&listener).unwrap();
+        let listener =
+            listen_socket(&address, ListenOptions::default()).expect("sockets work here");
+        let address = socket::local_address(&listener).expect("sockets work here");
         (listener, address)
     }
 
     fn dial(&self, address: &Address) -> Socket {
         let peer = new_socket(address);
-        peer.connect(&socket::sock_addr(address).unwrap()).unwrap();
-        peer.set_nonblocking(true).unwrap();
+        peer.connect(&socket::sock_addr(address).expect("sockets work here"))
+            .expect("sockets work here");
+        peer.set_nonblocking(true).expect("sockets work here");
         peer
     }
 
@@ -103,7 +106,7 @@ impl Peer for Socket {
     }
 
     fn end(&mut self) {
-        self.shutdown(std::net::Shutdown::Write).unwrap();
+        self.shutdown(std::net::Shutdown::Write).expect("sockets work here");
     }
 
     fn reset(self) {
@@ -131,7 +134,7 @@ fn new_socket(address: &Address) -> Socket {
         Address::Inet(inet) => Domain::for_address(*inet),
         Address::Unix(_) => Domain::UNIX,
     };
-    Socket::new(domain, Type::STREAM, None).unwrap()
+    Socket::new(domain, Type::STREAM, None).expect("sockets work here")
 }
 
 fn new_path() -> PathBuf {

@@ -4,8 +4,6 @@
 //! each function in [`cases`] and [`closing`]. Invariant: whatever a case does, [`Driver`] checks
 //! each event against the contract.
 
-#![allow(clippy::unwrap_used)] // These are tests.
-
 pub mod cases;
 pub mod closing;
 mod driver;

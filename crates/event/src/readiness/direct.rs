@@ -44,9 +44,10 @@ impl Direct {
         let result = self.wait(poller, Some(Duration::ZERO), &mut notices);
         poller.delete(&ours)?;
         let notified = result?;
-        let as_expected = matches!(notices[..], [Notice { token: got, readable: true, writable: false }]
-            if got == token);
-        Ok((as_expected && !notified).then_some(()))
+        let [Notice { token: got, readable: true, writable: false }] = notices[..] else {
+            return Ok(None);
+        };
+        Ok((got == token && !notified).then_some(()))
     }
 
     /// Waits once. Whether the notifier was used, which has to be cleared then.

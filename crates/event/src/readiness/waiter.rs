@@ -105,11 +105,14 @@ impl Waiter {
         notices: &mut Vec<Notice>,
     ) -> io::Result<()> {
         self.events.clear();
-        match self.waker.0.poller.wait(&mut self.events, timeout) {
-            Ok(_) => {}
-            // With poll(2) a wake that is under way in another thread can look like this.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
+        let mut timeout = timeout;
+        // With poll(2) a notification that is being made in another thread can fail the call like
+        // this, and until a call succeeds the poller leaves out all further ones.
+        while let Err(error) = self.waker.0.poller.wait(&mut self.events, timeout) {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(error);
+            }
+            timeout = Some(Duration::ZERO);
         }
         notices.extend(self.events.iter().map(|event| Notice {
             token: Token::from_bits(event.key as u64),

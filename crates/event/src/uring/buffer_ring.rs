@@ -49,7 +49,7 @@ impl BufferRing {
         let count = usize::from(options.count);
         let data_offset = (count * size_of::<BufRingEntry>()).next_multiple_of(4096);
         let map_size = data_offset + count * options.size as usize;
-        let mut ring = BufferRing {
+        let mut made = BufferRing {
             group,
             options,
             incremental,
@@ -62,13 +62,13 @@ impl BufferRing {
         };
         let flags = if incremental { IOU_PBUF_RING_INC as u16 } else { 0 };
         // SAFETY: the mapping is page-aligned, large enough for the entries, and unmapped by
-        // `drop` only, before which the owner ends the queue (see `Uring`) or unregisters the group.
-        unsafe { queue.register_buffers(ring.map as u64, options.count, group, flags) }?;
+        // `drop` only, before which the owner ends the queue (see `Uring`) or unregisters it.
+        unsafe { queue.register_buffers(made.map as u64, options.count, group, flags) }?;
         for id in 0..options.count {
-            ring.lend(id);
+            made.lend(id);
         }
-        ring.publish();
-        Ok(ring)
+        made.publish();
+        Ok(made)
     }
 
     /// Notes that the kernel has filled `size` more bytes of a buffer, and hands them out. Gives

@@ -31,11 +31,12 @@ use crate::{Event, EventBase, Received, clock, socket};
 pub use self::probe::{Refused, Tier, uring_supported};
 pub use self::waker::UringWaker;
 
-/// The kernel runs at most about 20 deferred completions a call that asks for one. After a batch
-/// of that size there is probably more.
+/// The kernel runs at most about 20 deferred completions a call. After a batch of that size there
+/// is probably more.
 const BATCH_FULL: usize = 20;
-/// How many to ask for then. More would make a turn long: one send costs some 3.5 microseconds.
-const BATCH_WANT: u32 = 128;
+/// So many are taken before the owner sees them: more would make its turn long, one send costing
+/// some 2 to 4 microseconds.
+const BATCH_MAX: usize = 128;
 
 /// How to set [`Uring`] up.
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +83,6 @@ pub struct Uring {
     waker: UringWaker,
     /// Operations whose last completion is to come.
     in_flight: usize,
-    /// Completions of the last `wait`.
-    batch: usize,
     /// Being dropped: nothing is started again.
     ending: bool,
     counters: Counters,
@@ -133,7 +132,6 @@ impl Uring {
             spare: Spare::default(),
             waker: UringWaker::new()?,
             in_flight: 0,
-            batch: 0,
             ending: false,
             counters: Counters::default(),
         };
@@ -258,13 +256,13 @@ impl Uring {
                 break;
             }
             self.counters.overflows += 1;
-            self.queue.enter(0, Some(Duration::ZERO))?;
+            self.queue.flush()?;
         }
         self.counters.completions += count as u64;
         Ok(count)
     }
 
-    /// The wait itself. See the comments: what may be said without waiting comes first.
+    /// One call of the kernel, and more only while it has more than it gives at a time.
     fn enter_and_reap(
         &mut self,
         deadline: Option<Time>,
@@ -273,18 +271,21 @@ impl Uring {
     ) -> io::Result<()> {
         let starved = self.groups.iter().any(|group| !group.starved.is_empty());
         let ready = self.queue.ready() > 0 || self.queue.is_overflowed();
-        let at_once = events.len() > start || starved || ready || self.queue.has_backlog();
-        if self.batch >= BATCH_FULL || at_once {
-            self.queue.enter(BATCH_WANT, Some(Duration::ZERO))?;
-            self.batch = self.reap(events)?;
-            if self.batch > 0 || at_once {
-                return Ok(());
-            }
-            // The burst is over: wait as usual.
+        if events.len() > start || starved || ready || self.queue.has_backlog() {
+            self.queue.flush()?;
+        } else {
+            let timeout = deadline.map(|deadline| deadline - clock::now());
+            self.queue.enter(1, timeout)?;
         }
-        let timeout = deadline.map(|deadline| deadline - clock::now());
-        self.queue.enter(1, timeout)?;
-        self.batch = self.reap(events)?;
+        let mut batch = self.reap(events)?;
+        let mut total = batch;
+        while batch >= BATCH_FULL && total < BATCH_MAX {
+            // Asking for many with a time-out of zero would do it in one call, but that arms a
+            // timer and goes through the scheduler, which costs more than ten calls like this.
+            self.queue.flush()?;
+            batch = self.reap(events)?;
+            total += batch;
+        }
         Ok(())
     }
 }

@@ -12,8 +12,8 @@ use io_uring::{cqueue, opcode};
 
 /// Vectorised SEND: `buf` and `len` are an array of iovecs. Since Linux 6.17.
 const SEND_VECTORIZED: u16 = 1 << 5;
-/// Not MSG_WAITALL: with it the kernel goes on by itself after a part was sent, but after 128 parts it
-/// gives the operation to a worker thread, which sleeps in it and can't be cancelled there.
+/// Not MSG_WAITALL: with it the kernel goes on by itself after a part was sent, but after 128 parts
+/// it gives the operation to a worker thread, which sleeps in it and can't be cancelled there.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 
 /// Which operation a completion belongs to; the upper 8 bits of its user data.

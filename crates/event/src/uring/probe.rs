@@ -188,7 +188,7 @@ impl SelfTest {
         let (multi, mut to_multi) = UnixStream::pair()?;
         self.recv(&single, RecvLimit::Once(100), 1);
         self.recv(&multi, RecvLimit::None, 2);
-        self.queue.enter(0, Some(Duration::ZERO))?;
+        self.queue.flush()?;
         to_single.write_all(b"first")?;
         to_multi.write_all(b"second!")?;
         self.queue.enter(2, Some(TIMEOUT))?;

@@ -17,7 +17,7 @@ use io_uring::{EnterFlags, IoUring, Probe};
 use super::operation::Completion;
 
 pub(super) struct Queue {
-    ring: IoUring,
+    instance: IoUring,
     /// The instance's index among the thread's registered ones, or its descriptor.
     enter_fd: i32,
     enter_flags: EnterFlags,
@@ -53,21 +53,21 @@ impl Queue {
         if sizes.no_sqarray {
             builder.setup_no_sqarray();
         }
-        let ring = builder.build(sizes.submissions)?;
+        let instance = builder.build(sizes.submissions)?;
         let mut enter_flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
-        if ring.params().is_feature_no_iowait() {
+        if instance.params().is_feature_no_iowait() {
             // Waiting for requests is not waiting for a disk.
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
-        let mut enter_fd = ring.as_raw_fd();
+        let mut enter_fd = instance.as_raw_fd();
         if let Some(index) = register_descriptor(enter_fd) {
             enter_fd = index;
             enter_flags |= EnterFlags::REGISTERED_RING;
         }
         // An accidental punt to worker threads stays small.
-        let _ = ring.submitter().register_iowq_max_workers(&mut [2, 2]);
+        let _ = instance.submitter().register_iowq_max_workers(&mut [2, 2]);
         Ok(Queue {
-            ring,
+            instance,
             enter_fd,
             enter_flags,
             backlog: VecDeque::new(),
@@ -80,7 +80,7 @@ impl Queue {
     /// Whether the kernel knows an operation.
     pub(super) fn supports(&self, code: u8) -> io::Result<bool> {
         let mut probe = Probe::new();
-        self.ring.submitter().register_probe(&mut probe)?;
+        self.instance.submitter().register_probe(&mut probe)?;
         Ok(probe.is_supported(code))
     }
 
@@ -101,7 +101,7 @@ impl Queue {
                 return;
             }
             // Completions that this call produces stay in their queue until they are asked for.
-            let _ = self.enter(0, Some(Duration::ZERO));
+            let _ = self.flush();
             if self.try_push(&entry) {
                 return;
             }
@@ -112,7 +112,12 @@ impl Queue {
     fn try_push(&mut self, entry: &Entry) -> bool {
         // SAFETY: whoever made the entry promised that the memory that it names stays until the
         // operation has ended; see `operation`.
-        unsafe { self.ring.submission().push(entry) }.is_ok()
+        unsafe { self.instance.submission().push(entry) }.is_ok()
+    }
+
+    /// Submits everything and runs what the kernel has deferred, without waiting.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.enter(0, None)
     }
 
     /// Submits everything, runs what the kernel has deferred, and waits for `want` completions or
@@ -124,14 +129,14 @@ impl Queue {
                 break;
             }
         }
-        let to_submit = self.ring.submission().len() as u32;
+        let to_submit = self.instance.submission().len() as u32;
         self.enters += 1;
         let timespec = timeout.map(Timespec::from);
         let mut arguments = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             arguments = arguments.timespec(timespec);
         }
-        // SAFETY: the queues are mapped as long as `ring` lives, and the argument and the time
+        // SAFETY: the queues are mapped as long as `instance` lives, and the argument and the time
         // that it points to live until the call returns.
         let result = unsafe {
             libc::syscall(
@@ -159,19 +164,19 @@ impl Queue {
     /// The next completion, without a system call.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Completion> {
-        self.ring.completion().next().map(|entry| Completion::new(&entry))
+        self.instance.completion().next().map(|entry| Completion::new(&entry))
     }
 
     /// How many completions are there, without a system call.
     #[inline]
     pub(super) fn ready(&mut self) -> usize {
-        self.ring.completion().len()
+        self.instance.completion().len()
     }
 
     /// Whether completions wait in the kernel because their queue was full.
     #[inline]
     pub(super) fn is_overflowed(&mut self) -> bool {
-        self.ring.submission().cq_overflow()
+        self.instance.submission().cq_overflow()
     }
 
     /// Whether something pushed has not reached the kernel.
@@ -192,12 +197,14 @@ impl Queue {
         flags: u16,
     ) -> io::Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, group, flags) }
+        unsafe {
+            self.instance.submitter().register_buf_ring_with_flags(address, count, group, flags)
+        }
     }
 
     /// Takes a group of provided buffers away from the kernel.
     pub(super) fn unregister_buffers(&self, group: u16) {
-        let _ = self.ring.submitter().unregister_buf_ring(group);
+        let _ = self.instance.submitter().unregister_buf_ring(group);
     }
 }
 
@@ -206,7 +213,7 @@ impl Drop for Queue {
     fn drop(&mut self) {
         if self.is_descriptor_registered() {
             let update = Update { offset: self.enter_fd as u32, reserved: 0, data: 0 };
-            register_call(self.ring.as_raw_fd(), UNREGISTER_RING_FDS, update);
+            register_call(self.instance.as_raw_fd(), UNREGISTER_RING_FDS, update);
         }
     }
 }

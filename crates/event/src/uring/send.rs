@@ -1,4 +1,4 @@
-//! Sends that are under way: what is left of a chain, and the arrays that describe it to the kernel.
+//! Sends that are under way: what is left of a chain, and the arrays that tell the kernel of it.
 //!
 //! Nothing is submitted here. Invariant: the memory behind an entry made by [`Send::entry`] does
 //! not move until [`Send::advance`] or [`Send::finish`].
