@@ -17,6 +17,8 @@ pub struct Chain {
     first: Vec<u8>,
     rest: Vec<Vec<u8>>,
     len: usize,
+    /// How large the chain is likely to become: as large as those before it.
+    size_hint: usize,
 }
 
 impl Chain {
@@ -58,6 +60,13 @@ impl Chain {
             self.len += bytes.len();
             self.rest.push(bytes);
         }
+    }
+
+    /// The chain as it is; an empty one takes its place, whose first buffer will be as large as this
+    /// chain, and those before it, would have needed.
+    pub fn take(&mut self) -> Chain {
+        let size_hint = self.len.max(self.size_hint / 2).min(Buffers::SIZE_MAX);
+        std::mem::replace(self, Chain { size_hint, ..Chain::default() })
     }
 
     /// The buffers, in order. Empty ones are left out.
@@ -102,7 +111,8 @@ impl Chain {
             self.rest.push(buffers.take(size.max(Buffers::SIZE_MAX)));
             return;
         }
-        let mut larger = buffers.take((last.len() + size).max(last.capacity() * 2));
+        let hint = if last.capacity() == 0 { self.size_hint } else { last.capacity() * 2 };
+        let mut larger = buffers.take((last.len() + size).max(hint));
         larger.extend_from_slice(last);
         buffers.give(std::mem::replace(last, larger));
     }

@@ -103,6 +103,12 @@ impl Client {
         self.out.len() + self.sending_size
     }
 
+    /// Whether the last answer may mean more than a send: the client waits to go on, or to be closed.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.paused || self.eof || self.state != State::Open
+    }
+
     fn is_closing(&self) -> bool {
         self.state == State::Closing
     }
@@ -152,10 +158,11 @@ impl Proxy {
         }
         let consumed = self.parse_all(key, rest);
         self.keep_input(key, &rest[consumed..]);
-        if let Some(client) = self.clients.get_mut(key) {
-            client.parsing = false;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.parsing = false;
+        if client.is_watched() || self.ending {
+            self.client_finish_if_done(key);
         }
-        self.client_finish_if_done(key);
     }
 
     pub(crate) fn client_recv_end(&mut self, key: Key, end: RecvEnd) {
@@ -192,11 +199,14 @@ impl Proxy {
             self.client_close(key);
             return;
         }
-        if !client.out.is_empty() {
-            self.mark_client_dirty(key);
+        if !client.out.is_empty() && !client.dirty {
+            client.dirty = true;
+            self.clients_dirty.push(key);
         }
-        self.client_may_resume(key);
-        self.client_finish_if_done(key);
+        if client.is_watched() || self.ending {
+            self.client_may_resume(key);
+            self.client_finish_if_done(key);
+        }
     }
 
     pub(crate) fn client_closed(&mut self, key: Key) {

@@ -22,8 +22,10 @@ pub(crate) struct SplitScratch {
     servers: Vec<u32>,
     /// The part of each server of the pool, or [`NO_PART`].
     parts: Vec<u32>,
-    /// The keys of one part.
+    /// The keys, by part, in the order of the request within each.
     picks: Vec<u32>,
+    /// Where the keys of each part begin in `picks`; one more for the end.
+    starts: Vec<u32>,
     encoded: Vec<u8>,
 }
 
@@ -40,7 +42,30 @@ impl SplitScratch {
             *part = count;
             count += 1;
         }
+        self.group(count as usize);
         count as usize
+    }
+
+    /// A counting sort of the keys by their part.
+    fn group(&mut self, parts_count: usize) {
+        self.starts.clear();
+        self.starts.resize(parts_count + 1, 0);
+        for server in &self.servers {
+            self.starts[self.parts[*server as usize] as usize + 1] += 1;
+        }
+        for part in 0..parts_count {
+            self.starts[part + 1] += self.starts[part];
+        }
+        self.picks.clear();
+        self.picks.resize(self.servers.len(), 0);
+        for (key, server) in (0..).zip(&self.servers) {
+            let next = &mut self.starts[self.parts[*server as usize] as usize];
+            self.picks[*next as usize] = key;
+            *next += 1;
+        }
+        // Each start has moved to the end of its part, which is the start of the next.
+        self.starts.rotate_right(1);
+        self.starts[0] = 0;
     }
 }
 
@@ -105,13 +130,12 @@ impl Proxy {
         let pool_index = self.clients.at(client.index).pool as usize;
         let protocol = self.pools[pool_index].options.protocol;
         let scratch = &mut self.split_scratch;
-        scratch.picks.clear();
-        let picks = scratch.servers.iter().enumerate().filter(|(_, owner)| **owner == server);
-        scratch.picks.extend(picks.map(|(key, _)| key as u32));
+        let range = scratch.starts[part as usize]..scratch.starts[part as usize + 1];
+        let picks = &scratch.picks[range.start as usize..range.end as usize];
         scratch.encoded.clear();
         let wire = request.bytes(frame, &self.scratch);
         let keys = &self.scratch.keys;
-        protocol.encode_part(request, wire, keys, &scratch.picks, &mut scratch.encoded);
+        protocol.encode_part(request, wire, keys, picks, &mut scratch.encoded);
         let index = self.records.insert(Record::new(Owner::Part { parent, part })).index;
         match self.connection_for(pool_index, server as usize, client.index as usize) {
             Ok(connection) => {

@@ -24,6 +24,8 @@ mod canary;
 mod client;
 mod errors;
 mod fragment;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod options;
 mod pool;
 mod proxy;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use base::Address;
-use protocol::{Limits, Protocol};
+pub use protocol::{Limits, Protocol};
 use routing::{DistributionKind, HashKind, HashTag, HealthOptions, Member};
 
 /// Where a pool accepts clients.

@@ -61,6 +61,8 @@ pub struct Proxy {
     pub(crate) random: Random,
     /// Clients are closed as soon as they are owed nothing.
     pub(crate) draining: bool,
+    /// The same for some clients at least: a pool was removed.
+    pub(crate) ending: bool,
     pub(crate) canaries: Canaries,
     pub(crate) now: Time,
     pub(crate) stats_sends: u64,
@@ -89,6 +91,7 @@ impl Proxy {
             buffered_bytes: 0,
             random,
             draining: false,
+            ending: false,
             canaries: Canaries::default(),
             now,
             stats_sends: 0,
@@ -229,6 +232,7 @@ impl Proxy {
     /// those that ask for nothing at once. A request that is half received is waited for.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.ending = true;
         let clients: Vec<Key> = self.clients.iter().map(|(key, _)| key).collect();
         for key in clients {
             self.client_finish_if_done(key);
@@ -309,8 +313,15 @@ impl Proxy {
                 if !quiet {
                     client.out.push(bytes, &mut self.buffers);
                     self.buffered_bytes += bytes.len();
+                    if !client.dirty {
+                        client.dirty = true;
+                        self.clients_dirty.push(key);
+                    }
                 }
-                self.release(key);
+                // For most there is no more to do.
+                if !client.requests.is_empty() || client.is_watched() || self.ending {
+                    self.release(key);
+                }
                 return;
             }
         } else if record.owner == Owner::Nobody {

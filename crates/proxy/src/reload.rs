@@ -51,6 +51,7 @@ impl Proxy {
 
     fn remove_pool(&mut self, index: usize) {
         self.pools[index].removed = true;
+        self.ending = true;
         let clients: Vec<Key> = (self.clients.iter())
             .filter(|(_, client)| client.pool as usize == index)
             .map(|(key, _)| key)

@@ -392,7 +392,7 @@ impl Proxy {
         conn.sending_count = std::mem::take(&mut conn.out_count);
         conn.sending_size = conn.out.len();
         self.stats_sends += 1;
-        Some(Action::Send(ServerConn::token(key), std::mem::take(&mut conn.out)))
+        Some(Action::Send(ServerConn::token(key), conn.out.take()))
     }
 
     /// Arms the connection's one timer for the next thing that may go wrong.

@@ -67,9 +67,9 @@ fn plan_listeners(running: &[Option<PoolOptions>], pools: &[Option<PoolOptions>]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proxy::options::{ServerAddress, ServerOptions};
+    use proxy::options::{Protocol, ServerAddress, ServerOptions};
 
-    /// `Protocol` of the pool named so is memcached's when the name is in capitals.
+    /// A pool whose name is in capitals speaks the other protocol.
     fn pool(name: &str, port: u16) -> PoolOptions {
         let address = ServerAddress::Inet { host: "127.0.0.1".to_owned(), port: 1 };
         let server = ServerOptions { name: "s".to_owned(), address, weight: 1 };
@@ -78,9 +78,9 @@ mod tests {
         PoolOptions { name: name.to_lowercase(), ..options }
     }
 
-    fn protocol(name: &str) -> protocol::Protocol {
+    fn protocol(name: &str) -> Protocol {
         let is_upper = name.chars().all(char::is_uppercase);
-        if is_upper { protocol::Protocol::Memcache } else { protocol::Protocol::Redis }
+        if is_upper { Protocol::Memcache } else { Protocol::Redis }
     }
 
     fn names(plan: &Plan) -> Vec<Option<&str>> {

@@ -71,11 +71,14 @@ impl Proxy {
                 self.records.remove_at(head);
             }
         }
-        if !client.out.is_empty() {
-            self.mark_client_dirty(key);
+        if !client.out.is_empty() && !client.dirty {
+            client.dirty = true;
+            self.clients_dirty.push(key);
         }
-        self.client_may_resume(key);
-        self.client_finish_if_done(key);
+        if client.is_watched() || self.ending {
+            self.client_may_resume(key);
+            self.client_finish_if_done(key);
+        }
     }
 
     /// Starts the one send of this turn, or closes a client that has let too much pile up.
@@ -103,7 +106,7 @@ impl Proxy {
         client.sending_size = client.out.len();
         self.stats_sends += 1;
         let token = Token::new(Kind::Client, key.index, key.generation);
-        Some(Action::Send(token, std::mem::take(&mut client.out)))
+        Some(Action::Send(token, client.out.take()))
     }
 
     pub(crate) fn mark_client_dirty(&mut self, key: Key) {
