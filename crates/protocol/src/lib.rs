@@ -357,6 +357,12 @@ impl Protocol {
         }
     }
 
+    /// Whether a response names the keys that it is about, so that joining also checks that every
+    /// one of them was asked for.
+    pub fn responses_name_keys(self) -> bool {
+        self == Protocol::Memcache
+    }
+
     /// What the response to a part of a split request must look like.
     pub fn expect_of_part(self, request: &Request) -> Expect {
         match self {

@@ -70,8 +70,9 @@ impl SplitScratch {
 }
 
 impl Proxy {
-    /// Sends a request with several keys to their owners. When they have one owner in common
-    /// nothing is sent and the owner returned; `None` says that everything was done.
+    /// Sends a request with several keys to their owners. When it may go as it is to the one owner
+    /// that they have in common nothing is sent and that owner returned; `None` says that everything
+    /// was done.
     pub(crate) fn split(
         &mut self,
         client: Key,
@@ -94,7 +95,8 @@ impl Proxy {
             lowest = lowest.min(server);
             highest = highest.max(server);
         }
-        if lowest == highest {
+        // Where responses name their keys even one part is joined, since that is what checks them.
+        if lowest == highest && !pool.options.protocol.responses_name_keys() {
             return Some(Ok(lowest as usize));
         }
         let parts_count = scratch.number_parts(pool.servers.len());

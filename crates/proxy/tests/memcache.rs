@@ -125,3 +125,16 @@ fn a_client_that_never_sends_the_rest_of_a_refused_value_is_given_up() {
     rig.advance(std::time::Duration::from_secs(11));
     assert!(rig.is_closed(client));
 }
+
+/// Found by the simulation: all keys have one owner, and what it answers was asked by somebody else.
+#[test]
+fn a_value_that_a_multi_get_did_not_ask_for_never_reaches_the_client() {
+    let mut rig = rig(1);
+    let client = rig.client();
+    rig.feed(client, b"get a b\r\n");
+    let server = rig.server(0);
+    assert_eq!(rig.take(server).trim_end(), "get a b");
+    rig.feed(server, b"VALUE c 0 6\r\nsecret\r\nEND\r\n");
+    let reply = rig.take(client);
+    assert!(reply.starts_with("SERVER_ERROR") && !reply.contains("secret"), "{reply}");
+}
