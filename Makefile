@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # The order of prerequisites counts: the count of tests is the last thing that `make ci` prints.
 .NOTPARALLEL:
-.PHONY: help run setup build test ci fmt lint docs deny
+.PHONY: help run setup build test ci fmt lint docs deny sim fuzz soak bench bench-compare
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -20,6 +20,27 @@ test: setup ## Run every test
 	@scripts/test
 
 ci: setup lint docs deny test ## Run all that continuous integration runs
+
+SEEDS ?= 10000
+SEED ?=
+sim: ## Simulate: SEEDS=10000 fresh worlds, or replay one with SEED=n
+	cargo run --release -p sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+TIME ?= 60
+fuzz: ## Run every fuzz target for TIME=60 seconds
+	@TIME=$(TIME) scripts/fuzz
+
+MINUTES ?= 10
+soak: setup ## MINUTES=10 of load with churn; memory and descriptors must stay flat
+	cargo build --release -p weir
+	@MINUTES=$(MINUTES) scripts/soak
+
+bench: ## Instruction counts of the hot paths
+	python3 bench/micro/instructions.py
+
+bench-compare: setup ## Weir beside its peers, interleaved, on this machine
+	cargo build --release -p weir
+	python3 bench/compare/compare.py
 
 fmt: ## Format the sources
 	cargo fmt --all
