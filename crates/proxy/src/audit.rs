@@ -20,6 +20,7 @@ impl Proxy {
             bytes += client.input_size() + client.out.len();
             let max = self.pools[client.pool as usize].options.client_requests_inflight_max;
             in_clients += self.audit_queue(&client.requests, Side::Client);
+            assert_eq!(client.held_size, self.held_in(&client.requests), "a client's held bytes");
             assert!(
                 client.requests.len() <= max.saturating_add(1),
                 "a client has too many requests"
@@ -49,6 +50,20 @@ impl Proxy {
             assert!(!orphan, "a record stands in no queue and was not freed");
         }
         assert_eq!(queued, (in_clients, in_servers), "each record stands where it says");
+        bytes
+    }
+
+    /// Bytes of the replies in a client's queue, those of parts included.
+    fn held_in(&self, queue: &Fifo) -> usize {
+        let mut bytes = 0;
+        let mut index = queue.head();
+        while index != NONE {
+            bytes += match &self.records.at(index).reply {
+                Reply::Parts(parts) => parts.replies.iter().map(Reply::size).sum(),
+                reply => reply.size(),
+            };
+            index = queue.next(&self.records, index);
+        }
         bytes
     }
 

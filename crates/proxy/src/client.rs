@@ -70,6 +70,8 @@ pub(crate) struct Client {
     pub(crate) out: Chain,
     /// Bytes of the send under way.
     pub(crate) sending_size: usize,
+    /// Bytes of replies that came before their turn, parts included.
+    pub(crate) held_size: usize,
 }
 
 impl Client {
@@ -95,12 +97,14 @@ impl Client {
             requests: Fifo::new(Side::Client),
             out: Chain::new(),
             sending_size: 0,
+            held_size: 0,
         }
     }
 
-    /// Bytes that wait to reach the client, those with the kernel's send included.
+    /// Bytes that wait to reach the client: those that wait for their turn, and those with the
+    /// kernel's send, included.
     fn output_size(&self) -> usize {
-        self.out.len() + self.sending_size
+        self.out.len() + self.sending_size + self.held_size
     }
 
     /// Whether the last answer may mean more than a send: the client waits to go on, or to be closed.

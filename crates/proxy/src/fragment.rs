@@ -157,9 +157,13 @@ impl Proxy {
             unreachable!("a split request waits until its last part has come");
         };
         debug_assert!(matches!(parts.replies[part as usize], Reply::Waiting));
+        let size = reply.size();
         parts.replies[part as usize] = reply;
         parts.waiting_count -= 1;
         if parts.waiting_count > 0 {
+            if let Owner::Client(key) = record.owner {
+                self.hold(key, size);
+            }
             return;
         }
         let Reply::Parts(parts) = std::mem::replace(&mut record.reply, Reply::Waiting) else {
@@ -167,6 +171,9 @@ impl Proxy {
         };
         let owner = record.owner;
         if let Owner::Client(key) = owner {
+            // All parts but the last were held for the client.
+            let held: usize = parts.replies.iter().map(Reply::size).sum();
+            self.clients.at_mut(key.index).held_size -= held - size;
             let joined = self.join(key, &parts);
             self.complete_with(parent, Reply::Bytes(joined));
         } else {

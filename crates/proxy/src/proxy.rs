@@ -353,13 +353,13 @@ impl Proxy {
 
     /// Answers a request that waits: with bytes, which are counted from here on, or an error.
     pub(crate) fn complete_with(&mut self, index: u32, reply: Reply) {
-        if let Reply::Bytes(bytes) = &reply {
-            self.buffered_bytes += bytes.len();
-        }
+        let size = reply.size();
+        self.buffered_bytes += size;
         let record = self.records.at_mut(index);
         match record.owner {
             Owner::Client(key) => {
                 record.reply = reply;
+                self.hold(key, size);
                 let in_turn = self.clients.at(key.index).requests.head() == index;
                 if in_turn {
                     self.release(key);

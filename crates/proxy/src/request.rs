@@ -35,6 +35,16 @@ pub(crate) enum Reply {
     Parts(Box<Parts>),
 }
 
+impl Reply {
+    /// Bytes of a reply that waits.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Reply::Bytes(bytes) => bytes.len(),
+            Reply::Waiting | Reply::Failed(_) | Reply::Parts(_) => 0,
+        }
+    }
+}
+
 /// The parts of a split request.
 #[derive(Debug)]
 pub(crate) struct Parts {

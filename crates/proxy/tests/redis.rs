@@ -527,3 +527,26 @@ fn draining_closes_clients_when_they_are_owed_nothing() {
     assert_eq!(rig.take(half), "$1\r\nb\r\n");
     assert!(rig.is_closed(busy) && rig.is_closed(half));
 }
+
+/// Found by a test with real servers: replies that wait behind one that never comes are output too.
+#[test]
+fn replies_that_wait_for_their_turn_are_limited() {
+    let mut options = pool(Protocol::Redis, 2);
+    options.client_output_max = 10_000;
+    options.client_output_high_water = 1000;
+    let mut rig = Rig::new(options);
+    let keys = keys(2);
+    let (client, other) = (rig.client(), rig.client());
+    let requests = [command(&["GET", &keys[0]]), command(&["GET", &keys[1]]).repeat(200)].concat();
+    rig.feed(client, &requests);
+    let (_silent, second) = (rig.server(0), rig.server(1));
+    let reply = format!("$100\r\n{}\r\n", "x".repeat(100));
+    rig.feed(second, reply.repeat(50).as_bytes());
+    assert!(!rig.is_closed(client));
+    rig.feed(second, reply.repeat(50).as_bytes());
+    assert!(rig.is_closed(client));
+    rig.feed(second, reply.repeat(100).as_bytes());
+    rig.feed(other, &command(&["GET", &keys[1]]));
+    rig.feed(second, b"$1\r\nb\r\n");
+    assert_eq!(rig.take(other), "$1\r\nb\r\n");
+}

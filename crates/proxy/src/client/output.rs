@@ -27,6 +27,7 @@ impl Proxy {
         }
         let mut bytes = self.buffers.take(reply.len());
         bytes.extend_from_slice(reply);
+        client.held_size += bytes.len();
         let record = Record { reply: Reply::Bytes(bytes), ..Record::new(Owner::Client(key)) };
         let index = self.records.insert(record).index;
         client.requests.push(&mut self.records, index);
@@ -51,10 +52,14 @@ impl Proxy {
             let record = self.records.at_mut(head);
             match std::mem::replace(&mut record.reply, Reply::Waiting) {
                 Reply::Bytes(bytes) if record.quiet => {
+                    client.held_size -= bytes.len();
                     self.buffered_bytes -= bytes.len();
                     self.buffers.give(bytes);
                 }
-                Reply::Bytes(bytes) => client.out.push_owned(bytes, &mut self.buffers),
+                Reply::Bytes(bytes) => {
+                    client.held_size -= bytes.len();
+                    client.out.push_owned(bytes, &mut self.buffers);
+                }
                 Reply::Failed(error) => {
                     pool.stats.forward_errors += 1;
                     if !record.quiet {
@@ -81,6 +86,18 @@ impl Proxy {
         }
     }
 
+    /// Counts bytes of a reply that came before its turn. A client for which too many wait is looked
+    /// at when this turn ends.
+    pub(crate) fn hold(&mut self, key: Key, size: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.held_size += size;
+        let options = &self.pools[client.pool as usize].options;
+        if client.held_size > options.client_output_high_water && !client.dirty {
+            client.dirty = true;
+            self.clients_dirty.push(key);
+        }
+    }
+
     /// Starts the one send of this turn, or closes a client that has let too much pile up.
     pub(crate) fn client_flush(&mut self, key: Key) -> Option<Action> {
         let client = self.clients.get_mut(key)?;
@@ -94,7 +111,8 @@ impl Proxy {
             if crowded { options.client_output_high_water } else { options.client_output_max };
         // What can be sent at once is not piling up, however large it is.
         let unbounded = self.canaries.sings(Canary::OutputUnbounded);
-        if client.sending && client.output_size() > output_max && !unbounded {
+        let piles_up = client.sending || client.held_size > output_max;
+        if piles_up && client.output_size() > output_max && !unbounded {
             self.client_close(key);
             return None;
         }
