@@ -134,6 +134,16 @@ pub(crate) fn accept_error(errno: i32) -> Option<SocketError> {
     }
 }
 
+/// Whether both ends are one socket. When nobody listens on a port of this host, the kernel may give
+/// that very port to the socket that connects to it, and the connection succeeds: whoever uses it
+/// would read its own requests as responses.
+pub(crate) fn is_connected_to_itself(socket: &OwnedFd) -> bool {
+    match (local_address(socket), peer_address(socket)) {
+        (Ok(Address::Inet(local)), Ok(Address::Inet(peer))) => local == peer,
+        _ => false,
+    }
+}
+
 /// Makes every call that waits on the connection return.
 #[cfg(target_os = "linux")]
 pub(crate) fn shutdown(socket: &OwnedFd) {
@@ -161,4 +171,27 @@ pub(crate) fn recv(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize>
         libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_itself_is_seen() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any_port: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+        socket.bind(&any_port.into()).expect("a free port");
+        let own = socket.local_addr().expect("it is bound");
+        socket.connect(&own).expect("the kernel lets it");
+        assert!(is_connected_to_itself(&socket.into()));
+    }
+
+    #[test]
+    fn a_connection_to_another_is_not() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let stream = std::net::TcpStream::connect(address).expect("somebody listens");
+        assert!(!is_connected_to_itself(&stream.into()));
+    }
 }

@@ -10,6 +10,7 @@
 pub mod balance;
 pub mod cpus;
 pub mod mailbox;
+pub mod memory;
 pub mod process;
 mod reload;
 mod resolver;
@@ -18,5 +19,5 @@ pub mod stats_server;
 pub mod worker;
 
 pub use base::{Address, Time};
-pub use proxy::options::{PoolOptions, WorkerLimits};
+pub use proxy::options::PoolOptions;
 pub use proxy::stats::WorkerStats;

@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 use crate::balance::Balance;
 use crate::cpus::{self, CpuOptions};
 use crate::mailbox::{Mailbox, Message};
+use crate::memory;
 use crate::reload::{self, Plan};
 use crate::resolver::{self, AddressBook};
 use crate::snapshot::{self, Header, WorkerFields};
@@ -50,8 +51,9 @@ pub enum EventBaseChoice {
 pub struct ProcessOptions {
     /// At least one, in the order of their names.
     pub pools: Vec<PoolOptions>,
-    /// For each worker.
-    pub limits: WorkerLimits,
+    /// Bytes that all workers together may hold for their clients; `None` for what
+    /// [`memory::budget`] finds right for this machine.
+    pub buffered_bytes_max: Option<usize>,
     /// How many workers, and where.
     pub cpus: CpuOptions,
     /// See [`EventBaseChoice`].
@@ -281,6 +283,12 @@ where
     F: Fn() -> std::io::Result<B> + Clone + Send + 'static,
 {
     let balance = Arc::new(Balance::new(plan.len()));
+    let buffered_bytes_max = match options.buffered_bytes_max {
+        Some(total) => memory::share(total, plan.len()),
+        None => memory::budget(plan.len()),
+    };
+    let limits = WorkerLimits { buffered_bytes_max, ..WorkerLimits::default() };
+    info!("each worker may hold {} MiB for its clients", buffered_bytes_max >> 20);
     let mut threads = Vec::new();
     let mut pending = Vec::new();
     let listeners = open_listeners(options.pools.iter().enumerate(), plan.len())?;
@@ -296,7 +304,7 @@ where
             cpu: *cpu,
             pools: options.pools.clone(),
             addresses: addresses.clone(),
-            limits: options.limits,
+            limits,
             listeners,
             balance: Arc::clone(&balance),
         };

@@ -69,6 +69,11 @@ pub(crate) struct Arguments {
     /// CPUs of the workers, for example 0,2-5.
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     cpus: Option<CpuList>,
+    /// MiB that all workers together may hold for their clients: unfinished requests and waiting
+    /// replies. 16 to 1048576; by default a quarter of what the process may use, and at most 1 GiB
+    /// for each worker.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    memory_max: Option<u32>,
     /// Event base of the workers.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = EventBaseName::Auto)]
     event_base: EventBaseName,
@@ -150,6 +155,11 @@ impl Arguments {
         CpuOptions { workers: self.workers, cpus }
     }
 
+    /// In bytes.
+    pub(crate) fn memory_max(&self) -> Option<usize> {
+        self.memory_max.map(|mib| (mib as usize) << 20)
+    }
+
     pub(crate) fn event_base(&self) -> EventBaseChoice {
         match self.event_base {
             EventBaseName::Auto => EventBaseChoice::Auto,
@@ -207,6 +217,7 @@ mod tests {
             "weir --ver",
             "weir --cpus 3-1",
             "weir --cpus a",
+            "weir --memory-max 5",
             "weir --event-base kqueue",
         ] {
             match parse(line) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use embedded::{Outcome, Protocol, Session, Store, StoreOptions};
 use runtime::process::{self, ProcessOptions};
-use runtime::{Time, WorkerLimits, WorkerStats};
+use runtime::{Time, WorkerStats};
 use signal_hook::consts::signal::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -48,7 +48,7 @@ fn try_run(options: &DemoOptions, arguments: &Arguments) -> Result<(), String> {
     let names: Vec<String> = config.pools.iter().map(|pool| pool.name.clone()).collect();
     let process = process::start(ProcessOptions {
         pools: config.pools,
-        limits: WorkerLimits::default(),
+        buffered_bytes_max: arguments.memory_max(),
         cpus: arguments.cpu_options(),
         event_base: arguments.event_base(),
         stats_address: None,

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use runtime::Address;
 use runtime::process::{self, ProcessOptions};
-use runtime::{Address, WorkerLimits};
 use signal_hook::consts::signal::{
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
 };
@@ -134,7 +134,7 @@ fn start(arguments: &Arguments) -> Result<process::Process, String> {
     let config = config::load(&arguments.conf_file).map_err(|errors| errors.to_string())?;
     let options = ProcessOptions {
         pools: config.pools,
-        limits: WorkerLimits::default(),
+        buffered_bytes_max: arguments.memory_max(),
         cpus: arguments.cpu_options(),
         event_base: arguments.event_base(),
         stats_address: Some(stats_address(&arguments.stats_addr, arguments.stats_port)?),

@@ -78,8 +78,12 @@ impl Readiness {
         } else if slot.closing {
             Err(SocketError::Cancelled)
         } else if slot.io.writable {
-            let socket = SockRef::from(slot.socket.as_ref().expect("it is being connected"));
+            let fd = slot.socket.as_ref().expect("it is being connected");
+            let socket = SockRef::from(fd);
             match socket.take_error() {
+                Ok(None) if socket::is_connected_to_itself(fd) => {
+                    Err(SocketError::ConnectionRefused)
+                }
                 Ok(None) => socket.set_nonblocking(false).map_err(|error| (&error).into()),
                 Ok(Some(error)) | Err(error) => Err(SocketError::from(&error)),
             }

@@ -211,6 +211,9 @@ impl Uring {
         slot.io.address = None;
         events.push(match completion.result {
             0.. if slot.closing => Event::ConnectFailed(token, SocketError::Cancelled),
+            0.. if slot.socket.as_ref().is_some_and(socket::is_connected_to_itself) => {
+                Event::ConnectFailed(token, SocketError::ConnectionRefused)
+            }
             0.. => Event::Connected(token),
             errno => Event::ConnectFailed(token, SocketError::from_errno(-errno)),
         });
