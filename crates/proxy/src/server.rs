@@ -508,11 +508,15 @@ impl Proxy {
             self.break_connection(key, RequestError::ServerMisbehaved);
             return false;
         }
-        let stats = &mut pool.stats.servers[conn.server as usize];
-        stats.responses += 1;
-        stats.response_bytes += bytes.len() as u64;
+        let request_size = self.records.at(head).size;
+        // What answers the handshake answers no request.
+        if request_size > 0 {
+            let stats = &mut pool.stats.servers[conn.server as usize];
+            stats.responses += 1;
+            stats.response_bytes += bytes.len() as u64;
+        }
         pool.record_success(conn.server as usize);
-        conn.queue_size -= u64::from(self.records.at(head).size);
+        conn.queue_size -= u64::from(request_size);
         conn.queue.pop(&mut self.records);
         match response {
             Response::Borrowed(bytes) => self.complete(head, bytes),

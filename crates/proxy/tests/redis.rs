@@ -407,6 +407,8 @@ fn clients_and_servers_authenticate() {
     assert_eq!(rig.take(server).into_bytes(), wanted);
     rig.feed(server, b"+OK\r\n+OK\r\n$1\r\na\r\n");
     assert_eq!(rig.take(client), "$1\r\na\r\n");
+    let stats = rig.proxy.stats().pools[0].servers[0];
+    assert_eq!((stats.requests, stats.responses, stats.response_bytes), (1, 1, 7));
 }
 
 #[test]
