@@ -358,6 +358,7 @@ impl Proxy {
             self.pools[client.pool as usize].stats.client_err += 1;
         }
         client.state = State::Closing;
+        client.held_size = 0;
         if !self.canaries.sings(Canary::BytesForgotten) {
             self.buffered_bytes -= client.out.len();
         }

@@ -304,9 +304,10 @@ impl Proxy {
         let protocol = self.pools[client.pool as usize].options.protocol;
         self.pools[client.pool as usize].stats.client_faults += 1;
         self.drop_input(key);
-        self.scratch.reply.clear();
-        protocol.encode_error("out of memory", &mut self.scratch.reply);
-        self.reply_scratch(key);
+        let mut reply = self.buffers.take(64);
+        protocol.encode_error("out of memory", &mut reply);
+        self.reply_now(key, &reply);
+        self.buffers.give(reply);
         self.client_finish_if_done(key);
     }
 
