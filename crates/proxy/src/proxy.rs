@@ -104,10 +104,11 @@ impl Proxy {
         self.pools[pool].servers[server].address = address;
     }
 
-    /// Opens the connections of the pools that want them at start.
+    /// Opens the connections, those that are not open, of the pools that want them before the first
+    /// request.
     pub fn preconnect(&mut self) {
         for pool in 0..self.pools.len() {
-            if !self.pools[pool].options.preconnect {
+            if !self.pools[pool].options.preconnect || self.pools[pool].removed {
                 continue;
             }
             for server in 0..self.pools[pool].servers.len() {

@@ -236,6 +236,7 @@ impl<B: EventBase> Worker<B> {
                 self.proxy.set_address(pool, server, address.clone());
             }
         }
+        self.proxy.preconnect();
         let before = self.listeners.len();
         // The new ones take over before the old ones stop.
         for (pool, socket) in listeners {
