@@ -62,8 +62,8 @@ impl Chain {
         }
     }
 
-    /// The chain as it is; an empty one takes its place, whose first buffer will be as large as this
-    /// chain, and those before it, would have needed.
+    /// The chain as it is; an empty one takes its place, whose first buffer will be as large as
+    /// this chain, and those before it, would have needed.
     pub fn take(&mut self) -> Chain {
         let size_hint = self.len.max(self.size_hint / 2).min(Buffers::SIZE_MAX);
         std::mem::replace(self, Chain { size_hint, ..Chain::default() })

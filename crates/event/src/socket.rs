@@ -134,9 +134,9 @@ pub(crate) fn accept_error(errno: i32) -> Option<SocketError> {
     }
 }
 
-/// Whether both ends are one socket. When nobody listens on a port of this host, the kernel may give
-/// that very port to the socket that connects to it, and the connection succeeds: whoever uses it
-/// would read its own requests as responses.
+/// Whether both ends are one socket. When nobody listens on a port of this host, the kernel may
+/// give that very port to the socket that connects to it, and the connection succeeds: whoever uses
+/// it would read its own requests as responses.
 pub(crate) fn is_connected_to_itself(socket: &OwnedFd) -> bool {
     match (local_address(socket), peer_address(socket)) {
         (Ok(Address::Inet(local)), Ok(Address::Inet(peer))) => local == peer,

@@ -107,7 +107,7 @@ impl Client {
         self.out.len() + self.sending_size + self.held_size
     }
 
-    /// Whether the last answer may mean more than a send: the client waits to go on, or to be closed.
+    /// Whether the last answer may mean more than a send: the client waits to go on, or to end.
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.paused || self.eof || self.state != State::Open

@@ -71,8 +71,8 @@ impl SplitScratch {
 
 impl Proxy {
     /// Sends a request with several keys to their owners. When it may go as it is to the one owner
-    /// that they have in common nothing is sent and that owner returned; `None` says that everything
-    /// was done.
+    /// that they have in common nothing is sent and that owner returned; `None` says that all is
+    /// done.
     pub(crate) fn split(
         &mut self,
         client: Key,

@@ -126,7 +126,7 @@ fn a_client_that_never_sends_the_rest_of_a_refused_value_is_given_up() {
     assert!(rig.is_closed(client));
 }
 
-/// Found by the simulation: all keys have one owner, and what it answers was asked by somebody else.
+/// Found by the simulation: all keys have one owner, and what it answers was asked by another.
 #[test]
 fn a_value_that_a_multi_get_did_not_ask_for_never_reaches_the_client() {
     let mut rig = rig(1);

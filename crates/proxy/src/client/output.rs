@@ -86,8 +86,8 @@ impl Proxy {
         }
     }
 
-    /// Counts bytes of a reply that came before its turn. A client for which too many wait is looked
-    /// at when this turn ends.
+    /// Counts bytes of a reply that came before its turn. A client for which too many wait is
+    /// looked at when this turn ends.
     pub(crate) fn hold(&mut self, key: Key, size: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.held_size += size;

@@ -11,8 +11,8 @@ pub(super) struct Continuum {
     /// The values once more, side by side: the search then touches half as many cache lines.
     values: Vec<u32>,
     /// For each of equally wide ranges of values, where the first point at or after its beginning
-    /// is; one more for the end. There are about as many ranges as points, so that a search looks at
-    /// one or two values instead of some nine (110 instructions less a key, measured).
+    /// is; one more for the end. There are about as many ranges as points, so that a search looks
+    /// at one or two values instead of some nine (110 instructions less a key, measured).
     starts: Vec<u32>,
     /// The range of a value is the value shifted right by this.
     shift: u32,
