@@ -90,9 +90,9 @@ impl<'a> World<'a> {
         options.client_output_high_water = usize::from(flag()) * 4 + 1;
         options.client_output_max = options.client_output_high_water * 4;
         options.limits.request_size_max = 100_000;
-        options.health.eject = flag() % 2 == 0;
-        options.request_timeout = (flag() % 2 == 0).then_some(Duration::from_millis(50));
-        options.password = (flag() % 8 == 0).then(|| b"p".to_vec());
+        options.health.eject = flag().is_multiple_of(2);
+        options.request_timeout = (flag().is_multiple_of(2)).then_some(Duration::from_millis(50));
+        options.password = flag().is_multiple_of(8).then(|| b"p".to_vec());
         let limits = WorkerLimits { buffered_bytes_max: 200_000, clients_max: 8 };
         let now = Time::from_ns(1_000_000_000);
         let mut proxy = Proxy::new(vec![options], limits, 1, now);
@@ -168,7 +168,7 @@ impl<'a> World<'a> {
 
     fn finish_send(&mut self) {
         let Some(token) = self.pick(|_, c| c.sending.is_some()) else { return };
-        let failed = self.byte() % 8 == 0;
+        let failed = self.byte().is_multiple_of(8);
         let connection = self.connections.get_mut(&token).expect("just picked");
         let chain = connection.sending.take().expect("just picked");
         if failed {
@@ -192,7 +192,7 @@ impl<'a> World<'a> {
     fn finish_connect(&mut self) {
         let Some(token) = self.pick(|_, c| c.connecting && !c.closing) else { return };
         self.connections.get_mut(&token).expect("just picked").connecting = false;
-        if self.byte() % 4 == 0 {
+        if self.byte().is_multiple_of(4) {
             self.proxy.handle_connect_failed(token, SocketError::ConnectionRefused);
         } else {
             self.proxy.handle_connected(token);

@@ -1,0 +1,445 @@
+//! Requests of model clients: every command that the embedded server knows, in both protocols, and
+//! bytes that are no request.
+//!
+//! Invariant: a write carries in its value who wrote it, so that no two of them are alike.
+
+use protocol::Protocol;
+
+use crate::oracle::unit;
+use crate::plan::Plan;
+use crate::random::Random;
+
+/// How the parts of a reply to several keys are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An array with one element a key.
+    Array,
+    /// A sum of integers.
+    Sum,
+    /// One word for all.
+    Ok,
+    /// VALUE blocks and END.
+    Values,
+}
+
+/// What the reply must be.
+#[derive(Debug, Clone)]
+pub enum Expect {
+    /// These bytes.
+    Exact(Vec<u8>),
+    /// What a server answers to this unit.
+    Single(Vec<u8>),
+    /// What servers answer to these units, with their keys.
+    Many(Form, Vec<(Vec<u8>, Vec<u8>)>),
+    /// An error of the proxy's.
+    Error,
+    /// An error of the proxy's, or none; then the end.
+    Fatal,
+    /// The word of farewell, if any; then the end.
+    Farewell(Vec<u8>),
+    /// None.
+    Nothing,
+}
+
+/// A request as it is sent.
+#[derive(Debug)]
+pub struct Request {
+    /// On the wire.
+    pub bytes: Vec<u8>,
+    /// What must come back.
+    pub expect: Expect,
+    /// What servers may execute.
+    pub units: Vec<Vec<u8>>,
+    /// A limit may forbid it.
+    pub may_be_refused: bool,
+}
+
+/// Who asks.
+pub struct Writer<'a> {
+    /// What was drawn.
+    pub plan: &'a Plan,
+    /// Index of the pool.
+    pub pool: usize,
+    /// The client's connection.
+    pub connection: usize,
+    /// The client.
+    pub client: usize,
+    /// The number of the request on this connection.
+    pub number: u64,
+    /// Faults have stopped.
+    pub healed: bool,
+}
+
+impl Writer<'_> {
+    /// Draws a request.
+    pub fn draw(&self, random: &mut Random) -> Request {
+        let client = &self.plan.client;
+        let mut request = if !self.healed && random.chance(client.malformed_pm) {
+            malformed(self.protocol(), random)
+        } else if self.protocol() == Protocol::Redis {
+            self.redis(random)
+        } else {
+            self.memcache(random)
+        };
+        let limits = &self.plan.pools[self.pool].options.limits;
+        let size = request.bytes.len() + 64;
+        request.may_be_refused = size > limits.request_size_max
+            || size > limits.line_size_max
+            || 2 * request.units.len() + 1 >= limits.arguments_max;
+        request
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.plan.pools[self.pool].options.protocol
+    }
+
+    fn key(&self, random: &mut Random) -> Vec<u8> {
+        let number = random.below(6);
+        let name = match random.chance(self.plan.client.shared_pm) {
+            true => format!("shared{number}"),
+            false => format!("own{}:{number}", self.client),
+        };
+        let key = if random.chance(200) { format!("{{tag{}}}{name}", number % 3) } else { name };
+        key.into_bytes()
+    }
+
+    /// Names its writer, and ends in a sum of what stands before.
+    fn value(&self, key: &[u8], random: &mut Random) -> Vec<u8> {
+        let head = format!("<v:{}.{}:", self.connection, self.number);
+        let mut value = head.into_bytes();
+        value.extend_from_slice(key);
+        let size_max = if self.healed { 100 } else { self.plan.client.value_size_max };
+        // Mostly small; where large ones are allowed, enough of them to use up a client's credit.
+        let padding = match size_max > 50_000 && random.chance(300) {
+            true => random.between(size_max / 2, size_max),
+            false => random.skewed(size_max) - 1,
+        } as usize;
+        let filler = b"\r\nEND\r\n$-1\r\n*1\r\n+OK\r\nSTORED\r\nabcdefg";
+        value.extend(filler.iter().cycle().take(padding));
+        let sum = (value.iter())
+            .fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+        value.extend_from_slice(format!(":{sum:08x}>").as_bytes());
+        value
+    }
+
+    fn redis(&self, random: &mut Random) -> Request {
+        if random.chance(self.plan.client.multi_pm) {
+            return self.redis_many(random);
+        }
+        if random.chance(30) {
+            return match random.below(3) {
+                0 => own(redis_array(&[b"PING"]), b"+PONG\r\n"),
+                1 => own(b"ping\r\n".to_vec(), b"+PONG\r\n"),
+                _ => own(redis_array(&[b"echo", b"a\r\nb"]), b"$4\r\na\r\nb\r\n"),
+            };
+        }
+        let key = self.key(random);
+        let mut words: Vec<Vec<u8>> = Vec::new();
+        let (name, shape) = random.pick(REDIS_COMMANDS);
+        words.push(name.as_bytes().to_vec());
+        words.push(key.clone());
+        for kind in shape.bytes() {
+            words.push(match kind {
+                b'v' => self.value(&key, random),
+                b'n' => random.between(0, 20).to_string().into_bytes(),
+                b'o' => random.between(0, 300).to_string().into_bytes(),
+                b't' => random.pick(&[b"1".as_slice(), b"50", b"100000"]).to_vec(),
+                b'f' => format!("field{}", random.below(3)).into_bytes(),
+                _ => unreachable!("no such letter in the table"),
+            });
+        }
+        let mut unit_words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let lower = name.to_ascii_lowercase();
+        unit_words[0] = lower.as_bytes();
+        let unit = unit(self.pool, &unit_words);
+        let plain =
+            words.iter().flatten().all(|byte| byte.is_ascii_alphanumeric() || *byte == b':');
+        let bytes = if plain && random.chance(100) {
+            let mut line = words.join(b"  ".as_slice());
+            line.extend_from_slice(if random.chance(500) { b"\r\n" } else { b"\n" });
+            line
+        } else {
+            redis_array(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        };
+        Request {
+            bytes,
+            expect: Expect::Single(unit.clone()),
+            units: vec![unit],
+            may_be_refused: false,
+        }
+    }
+
+    fn redis_many(&self, random: &mut Random) -> Request {
+        let (name, form) = random.pick(&[
+            ("mget", Form::Array),
+            ("MGET", Form::Array),
+            ("mset", Form::Ok),
+            ("del", Form::Sum),
+            ("unlink", Form::Sum),
+            ("EXISTS", Form::Sum),
+            ("touch", Form::Sum),
+        ]);
+        let most = if random.chance(50) { 60 } else { 8 };
+        let count = random.skewed(most);
+        let lower = name.to_ascii_lowercase();
+        let mut words: Vec<Vec<u8>> = vec![name.as_bytes().to_vec()];
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            let key = self.key(random);
+            words.push(key.clone());
+            let mut unit_words = vec![lower.as_bytes(), &key];
+            let value;
+            if form == Form::Ok {
+                value = self.value(&key, random);
+                words.push(value.clone());
+                unit_words.push(&value);
+            }
+            let unit = unit(self.pool, &unit_words);
+            parts.push((key, unit));
+        }
+        many(redis_array(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()), form, parts)
+    }
+
+    fn memcache(&self, random: &mut Random) -> Request {
+        if random.chance(20) {
+            let unit = unit(self.pool, &[b"version"]);
+            let expect = Expect::Single(unit.clone());
+            let bytes = b"version\r\n".to_vec();
+            return Request { bytes, expect, units: vec![unit], may_be_refused: false };
+        }
+        let reads = random.pick(&["get", "get", "get", "gets", "gat", "gats"]);
+        let is_many = random.chance(self.plan.client.multi_pm);
+        if is_many || random.chance(400) {
+            let count = match (is_many, random.chance(50)) {
+                (true, true) => random.between(1, 60),
+                (true, false) => random.between(1, 8),
+                _ => 1,
+            };
+            return self.memcache_read(reads, count, random);
+        }
+        self.memcache_write(random)
+    }
+
+    fn memcache_read(&self, name: &str, count: u64, random: &mut Random) -> Request {
+        let exptime = random.pick(&["0", "100", "-1"]);
+        let mut head: Vec<&[u8]> = vec![name.as_bytes()];
+        if name.starts_with("gat") {
+            head.push(exptime.as_bytes());
+        }
+        let mut line = head.join(b" ".as_slice());
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            let key = self.key(random);
+            line.extend_from_slice(if random.chance(20) { b"  " } else { b" " });
+            line.extend_from_slice(&key);
+            let mut words = head.clone();
+            words.push(&key);
+            let unit = unit(self.pool, &words);
+            parts.push((key, unit));
+        }
+        line.extend_from_slice(if random.chance(50) { b"\n" } else { b"\r\n" });
+        many(line, Form::Values, parts)
+    }
+
+    fn memcache_write(&self, random: &mut Random) -> Request {
+        let key = self.key(random);
+        let value = self.value(&key, random);
+        let size = value.len().to_string();
+        let number = random.below(30).to_string();
+        let exptime = random.pick(&["0", "0", "1", "500", "-1"]);
+        let key_text = String::from_utf8_lossy(&key).into_owned();
+        let name = random.pick(&[
+            "set", "set", "set", "add", "replace", "append", "prepend", "cas", "incr", "decr",
+            "touch", "delete",
+        ]);
+        let mut words = vec![name, &key_text];
+        let mut stores = true;
+        match name {
+            "cas" => words.extend(["7", exptime, &size, &number]),
+            "incr" | "decr" => {
+                stores = false;
+                words.push(&number);
+            }
+            "touch" => {
+                stores = false;
+                words.push(exptime);
+            }
+            "delete" => stores = false,
+            _ => words.extend(["5", exptime, &size]),
+        }
+        let mut unit_words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        if stores {
+            unit_words.push(&value);
+        }
+        let unit = unit(self.pool, &unit_words);
+        let quiet = random.chance(self.plan.client.quiet_pm);
+        if quiet {
+            words.push("noreply");
+        }
+        let mut bytes = words.join(" ").into_bytes();
+        bytes.extend_from_slice(b"\r\n");
+        if stores {
+            bytes.extend_from_slice(&value);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        let expect = if quiet { Expect::Nothing } else { Expect::Single(unit.clone()) };
+        Request { bytes, expect, units: vec![unit], may_be_refused: false }
+    }
+
+    /// A write and a read of a key, for after the faults.
+    pub fn probe(&self, key: &[u8], writes: bool, random: &mut Random) -> Request {
+        let value = self.value(key, random);
+        let unit = match (self.protocol(), writes) {
+            (Protocol::Redis, true) => unit(self.pool, &[b"set", key, &value]),
+            (Protocol::Redis, false) => unit(self.pool, &[b"get", key]),
+            (Protocol::Memcache, true) => {
+                let size = value.len().to_string();
+                unit(self.pool, &[b"set", key, b"0", b"0", size.as_bytes(), &value])
+            }
+            (Protocol::Memcache, false) => unit(self.pool, &[b"get", key]),
+        };
+        let bytes = match (self.protocol(), writes) {
+            (Protocol::Redis, true) => redis_array(&[b"set", key, &value]),
+            (Protocol::Redis, false) => redis_array(&[b"get", key]),
+            (Protocol::Memcache, true) => {
+                let head = format!(" 0 0 {}\r\n", value.len());
+                [b"set ", key, head.as_bytes(), &value, b"\r\n"].concat()
+            }
+            (Protocol::Memcache, false) => [b"get ", key, b"\r\n"].concat(),
+        };
+        if self.protocol() == Protocol::Memcache && !writes {
+            return many(bytes, Form::Values, vec![(key.to_vec(), unit)]);
+        }
+        let expect = Expect::Single(unit.clone());
+        Request { bytes, expect, units: vec![unit], may_be_refused: false }
+    }
+}
+
+/// Single-key commands with the kinds of their further words: a value, a small number, an offset, a
+/// time, a field.
+const REDIS_COMMANDS: &[(&str, &str)] = &[
+    ("GET", ""),
+    ("get", ""),
+    ("SET", "v"),
+    ("set", "v"),
+    ("SETNX", "v"),
+    ("SETEX", "tv"),
+    ("GETSET", "v"),
+    ("GETDEL", ""),
+    ("APPEND", "v"),
+    ("STRLEN", ""),
+    ("INCR", ""),
+    ("INCRBY", "n"),
+    ("DECR", ""),
+    ("DECRBY", "n"),
+    ("GETRANGE", "no"),
+    ("SETRANGE", "nv"),
+    ("EXPIRE", "t"),
+    ("PEXPIRE", "t"),
+    ("PERSIST", ""),
+    ("TTL", ""),
+    ("PTTL", ""),
+    ("TYPE", ""),
+    ("HSET", "fv"),
+    ("HGET", "f"),
+    ("HDEL", "f"),
+    ("HGETALL", ""),
+    ("HLEN", ""),
+    ("LPUSH", "v"),
+    ("RPUSH", "v"),
+    ("LPOP", ""),
+    ("RPOP", ""),
+    ("LLEN", ""),
+    ("LRANGE", "no"),
+    ("SADD", "v"),
+    ("SREM", "f"),
+    ("SISMEMBER", "f"),
+    ("SMEMBERS", ""),
+    ("SCARD", ""),
+];
+
+/// An array of bulk strings.
+pub fn redis_array(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+fn own(bytes: Vec<u8>, reply: &[u8]) -> Request {
+    let expect = Expect::Exact(reply.to_vec());
+    Request { bytes, expect, units: Vec::new(), may_be_refused: false }
+}
+
+fn many(bytes: Vec<u8>, form: Form, parts: Vec<(Vec<u8>, Vec<u8>)>) -> Request {
+    let units = parts.iter().map(|(_, unit)| unit.clone()).collect();
+    Request { bytes, expect: Expect::Many(form, parts), units, may_be_refused: false }
+}
+
+/// How a client says goodbye.
+pub fn farewell(protocol: Protocol, random: &mut Random) -> Request {
+    let (bytes, reply): (&[u8], &[u8]) = match (protocol, random.chance(500)) {
+        (Protocol::Redis, true) => (b"*1\r\n$4\r\nQUIT\r\n", b"+OK\r\n"),
+        (Protocol::Redis, false) => (b"quit\r\n", b"+OK\r\n"),
+        (Protocol::Memcache, _) => (b"quit\r\n", b""),
+    };
+    let expect = Expect::Farewell(reply.to_vec());
+    Request { bytes: bytes.to_vec(), expect, units: Vec::new(), may_be_refused: false }
+}
+
+/// Bytes that are no request, or none that is allowed.
+fn malformed(protocol: Protocol, random: &mut Random) -> Request {
+    let choices: &[(&[u8], Expect)] = match protocol {
+        Protocol::Redis => &REDIS_MALFORMED,
+        Protocol::Memcache => &MEMCACHE_MALFORMED,
+    };
+    let (bytes, expect) = &choices[random.index(choices.len())];
+    let mut bytes = bytes.to_vec();
+    if bytes.ends_with(b"LONG") {
+        bytes.truncate(bytes.len() - 4);
+        bytes.extend(std::iter::repeat_n(b'k', 251));
+        bytes.extend_from_slice(b"\r\n");
+    }
+    Request { bytes, expect: expect.clone(), units: Vec::new(), may_be_refused: false }
+}
+
+static REDIS_MALFORMED: [(&[u8], Expect); 17] = [
+    (b"*1\r\n$5\r\nBOGUS\r\n", Expect::Error),
+    (b"*1\r\n$3\r\nGET\r\n", Expect::Error),
+    (b"*3\r\n$3\r\nGET\r\n$1\r\na\r\n$1\r\nb\r\n", Expect::Error),
+    (b"*4\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n", Expect::Error),
+    (b"*1\r\n$0\r\n\r\n", Expect::Error),
+    (b"*1\r\n$5\r\nMULTI\r\n", Expect::Error),
+    (b"\r\n", Expect::Nothing),
+    (b"*0\r\n", Expect::Nothing),
+    (b"*-1\r\n", Expect::Nothing),
+    (b"*1\r\n$-5\r\n", Expect::Fatal),
+    (b"*1\r\n:3\r\n", Expect::Fatal),
+    (b"*abc\r\n", Expect::Fatal),
+    (b"*1\r\n$3\r\nabcd\r\n", Expect::Fatal),
+    (b"*2000000000\r\n", Expect::Fatal),
+    (b"*1\r\n$4294967299\r\nGET", Expect::Fatal),
+    (b"GET \"a\r\n", Expect::Fatal),
+    (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", Expect::Fatal),
+];
+
+static MEMCACHE_MALFORMED: [(&[u8], Expect); 15] = [
+    (b"bogus\r\n", Expect::Error),
+    (b"get\r\n", Expect::Error),
+    (b"set k 0 0 abc\r\n", Expect::Error),
+    (b"set k x 0 3\r\nabc\r\n", Expect::Error),
+    (b"set k 0 0 3\r\nabcXY", Expect::Error),
+    (b"incr k abc\r\n", Expect::Error),
+    (b"get LONG", Expect::Error),
+    (b"set k 4294967296 0 1\r\na\r\n", Expect::Error),
+    (b"\r\n", Expect::Error),
+    (b"GET a\r\n", Expect::Error),
+    (b"flush_all\r\n", Expect::Error),
+    (b"verbosity x\r\n", Expect::Error),
+    (b"set k 0 0 99999999999\r\n", Expect::Fatal),
+    (b"\x80\x01\0\0\0\0", Expect::Fatal),
+    (b"GET / HTTP/1.1\r\n", Expect::Fatal),
+];
