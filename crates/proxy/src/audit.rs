@@ -21,6 +21,12 @@ impl Proxy {
             let max = self.pools[client.pool as usize].options.client_requests_inflight_max;
             in_clients += self.audit_queue(&client.requests, Side::Client);
             assert_eq!(client.held_size, self.held_in(&client.requests), "a client's held bytes");
+            let output_max = self.pools[client.pool as usize].options.client_output_max;
+            let waits = !client.is_closing() && client.sending && !client.out.is_empty();
+            assert!(
+                !waits || client.output_size() <= output_max,
+                "a client that does not read is kept"
+            );
             assert!(
                 client.requests.len() <= max.saturating_add(1),
                 "a client has too many requests"

@@ -103,7 +103,7 @@ impl Client {
 
     /// Bytes that wait to reach the client: those that wait for their turn, and those with the
     /// kernel's send, included.
-    fn output_size(&self) -> usize {
+    pub(crate) fn output_size(&self) -> usize {
         self.out.len() + self.sending_size + self.held_size
     }
 
@@ -113,7 +113,7 @@ impl Client {
         self.paused || self.eof || self.state != State::Open
     }
 
-    fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.state == State::Closing
     }
 

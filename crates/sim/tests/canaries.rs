@@ -54,6 +54,7 @@ macro_rules! outer {
 }
 
 inner! {
+    output_without_a_limit_is_found OutputUnbounded 300;
     two_sends_on_a_server_are_found TwoSends 300;
     two_sends_on_a_client_are_found ClientTwoSends 300;
     an_ejected_server_in_use_is_found EjectedServerUsed 300;

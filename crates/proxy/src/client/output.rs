@@ -92,7 +92,7 @@ impl Proxy {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.held_size += size;
         let options = &self.pools[client.pool as usize].options;
-        if client.held_size > options.client_output_high_water && !client.dirty {
+        if client.output_size() > options.client_output_max && !client.dirty {
             client.dirty = true;
             self.clients_dirty.push(key);
         }
