@@ -1,0 +1,153 @@
+//! `weir-bench run`: one run, its report, and its judgement.
+//!
+//! Invariant: whatever happens after the measurement has begun, what was measured is reported, and
+//! marked where it is not whole.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::Ending;
+use super::agent;
+use super::args::{GeneratorArgs, ReportArgs, WorkloadArgs};
+use crate::engine::{self, Progress, RunOptions};
+use crate::environment::{CpuTimes, Environment};
+use crate::record::Record;
+use crate::report::hlog::HlogWriter;
+use crate::report::terminal::{self, Live};
+use crate::report::{csv, html};
+use crate::rng::mix;
+use crate::summary::{Gather, Summary};
+use crate::workload::file::Mode;
+use crate::workload::{Plan, Settings};
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The server: HOST:PORT, or the path of a unix socket.
+    pub server: String,
+    /// What the load is.
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    /// How the generator runs.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
+    /// Where reports go.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// A run and everything that was measured.
+#[derive(Debug)]
+pub struct Measured {
+    /// In figures.
+    pub summary: Summary,
+    /// In histograms.
+    pub total: Record,
+}
+
+/// Carries `run` out.
+pub fn execute(args: &RunArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
+    let settings = args.workload.settings()?;
+    let options = args.generator.options(&args.server, stop)?;
+    let measured = measure(&settings, &options, &args.generator, &args.report)?;
+    print!("{}", terminal::summary(&measured.summary));
+    Ok(if measured.summary.is_failure() { Ending::Bad } else { Ending::Good })
+}
+
+/// Measures once and writes the reports that are asked for.
+pub fn measure(
+    settings: &Settings,
+    options: &RunOptions,
+    generator: &GeneratorArgs,
+    report: &ReportArgs,
+) -> Result<Measured, String> {
+    let mut options = options.clone();
+    options.machine.count = generator.agents.len().max(1) as u64;
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Tells the values of this run from those of an earlier one.
+    let run = mix(started.as_nanos() as u64 ^ u64::from(std::process::id()) << 40) as u32;
+    let plan = Arc::new(Plan::new(settings, run)?);
+    let mut environment = Environment::look();
+    let before = CpuTimes::now();
+    let timed = settings.mode != Mode::Closed;
+    let live = Live::new(settings.duration_s, timed.then_some(settings.rate), generator.quiet);
+    let mut gather = Gather::new(&plan, options.interval);
+    let mut hlog = match &report.hlog {
+        None => None,
+        Some(path) => {
+            let file = create(path)?;
+            let writer = HlogWriter::new(BufWriter::new(file), &plan, options.interval, started);
+            Some(writer.map_err(|error| format!("{}: {error}", path.display()))?)
+        }
+    };
+    let mut hlog_failure = None;
+    let mut progress = |progress: Progress<'_>| match progress {
+        Progress::Connected => live.note(&format!("connected to {}", options.address)),
+        Progress::Prefilled(seconds) => {
+            live.note(&format!("wrote {} keys in {seconds:.1} s", settings.keys.count));
+        }
+        Progress::Interval(index, record) => {
+            gather.add(index, record);
+            if let Some(hlog) = &mut hlog
+                && let Err(error) = hlog.write(index, record)
+            {
+                hlog_failure.get_or_insert(error);
+            }
+            live.interval(record, options.interval.as_secs_f64(), &gather);
+        }
+    };
+    let end = if generator.agents.is_empty() {
+        engine::run(&plan, &options, &mut || {}, &mut progress)
+    } else {
+        agent::run_on_agents(&plan, run, &options, &generator.agents, &mut progress)
+    };
+    live.end();
+    let end = end?;
+    environment.look_again(before);
+    let mut summary = gather.finish(&plan, &options, &end, environment);
+    summary.started_unix_ms = started.as_millis() as u64;
+    if let Some(error) = hlog_failure {
+        return Err(format!("the histogram log: {error}"));
+    }
+    let measured = Measured { summary, total: gather.total };
+    write_reports(report, &measured)?;
+    Ok(measured)
+}
+
+fn create(path: &std::path::Path) -> Result<File, String> {
+    File::create(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Writes text to a file.
+pub fn write(path: &std::path::Path, text: &str) -> Result<(), String> {
+    let written = create(path)?.write_all(text.as_bytes());
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write_reports(report: &ReportArgs, measured: &Measured) -> Result<(), String> {
+    let summary = &measured.summary;
+    if let Some(path) = &report.json {
+        let text = serde_json::to_string_pretty(summary).expect("a summary is plain data");
+        write(path, &(text + "\n"))?;
+    }
+    if let Some(path) = &report.csv {
+        write(path, &csv::series(summary))?;
+        let mut beside = path.clone().into_os_string();
+        beside.push(".percentiles.csv");
+        write(beside.as_ref(), &csv::percentiles(summary))?;
+    }
+    if let Some(path) = &report.html {
+        write(path, &html::run(summary, &measured.total))?;
+    }
+    Ok(())
+}
+
+/// Whether the user wants it to end.
+pub fn is_stopped(stop: &AtomicBool) -> bool {
+    stop.load(Ordering::Relaxed)
+}
