@@ -3,7 +3,8 @@
 //! shares no code with the fast one; and nothing panics. The unit tests use them too.
 
 use crate::{
-    Forward, Framed, Limits, Parsed, Protocol, RequestState, ResponseState, Route, Scratch, Then,
+    Expect, Forward, Framed, Limits, Parsed, Protocol, RequestState, ResponseState, Route, Scratch,
+    Seen, Then, memcache,
 };
 
 /// Small, so that limits are met by small inputs.
@@ -227,19 +228,47 @@ pub(crate) fn responses(
                 Framed::Complete { size } => {
                     assert!(end >= wanted, "is whole with fewer bytes than it needed");
                     assert!((1..=end - start).contains(&size), "takes what has not come");
-                    assert_eq!(state, ResponseState::default(), "the state is left over");
+                    check_left(state);
+                    check_seen(protocol, &state, &stream[start..start + size]);
                     wanted = 0;
                     start += size;
                     sizes.push(size);
                 }
                 Framed::Broken(text) => {
-                    assert_eq!(state, ResponseState::default(), "the state is left over");
+                    check_left(state);
                     return (sizes, Some(text));
                 }
             }
         }
     }
     (sizes, None)
+}
+
+/// Nothing but what was noticed may be left of a response.
+fn check_left(state: ResponseState) {
+    let left = ResponseState { seen: Seen::default(), ..state };
+    assert_eq!(left, ResponseState::default(), "the state is left over");
+}
+
+/// What was noticed of a response decides as reading it once more and slowly would.
+fn check_seen(protocol: Protocol, state: &ResponseState, response: &[u8]) {
+    if protocol != Protocol::Memcache {
+        return;
+    }
+    let (keys, word) = slow::memcache_parts(response).expect("it was framed");
+    let words: Vec<&[u8]> =
+        [b"".as_slice(), b"k", b"key"].into_iter().chain(keys.clone()).collect();
+    for class in (0..8).map(|bit| 1 << bit >> 1) {
+        for &key in &words {
+            let key_check = if key.is_empty() { 0 } else { memcache::response::key_check(key) };
+            let wanted = class == 0
+                || slow::memcache_classes(word, keys.len()) & class != 0
+                    && (key.is_empty() || keys.is_empty() || keys == [key]);
+            let expect = Expect { class, key_check };
+            assert_eq!(protocol.accepts_framed(expect, state), wanted, "{expect:?} {response:?}");
+            assert_eq!(protocol.accepts(expect, response), wanted, "{expect:?} {response:?}");
+        }
+    }
 }
 
 pub(crate) fn check_responses(protocol: Protocol, stream: &[u8], limits: &Limits) {
@@ -358,6 +387,39 @@ pub(crate) mod slow {
             _ => false,
         };
         good.then_some(words)
+    }
+
+    /// The keys of the blocks of a response, and the first word of its last line.
+    pub(crate) fn memcache_parts(response: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
+        let mut keys = Vec::new();
+        let mut rest = response;
+        loop {
+            let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+            let words: Vec<&[u8]> = rest[..end].split(|&byte| byte == b' ').collect();
+            if words[0] != b"VALUE" {
+                return Some((keys, words[0]));
+            }
+            keys.push(words[1]);
+            let size = std::str::from_utf8(words.get(3)?).ok()?;
+            rest = block(&rest[end + 2..], number(size)?)?.1;
+        }
+    }
+
+    /// The classes of responses that one may be by its last line.
+    pub(crate) fn memcache_classes(word: &[u8], blocks_count: usize) -> u8 {
+        use crate::memcache::commands::class::{DELETED, NUMBER, STORED, TOUCHED, VALUES, VERSION};
+        match std::str::from_utf8(word).expect("the last line is text") {
+            _ if blocks_count > 0 => VALUES,
+            "ERROR" | "CLIENT_ERROR" | "SERVER_ERROR" => u8::MAX,
+            "END" => VALUES,
+            "STORED" | "NOT_STORED" | "EXISTS" => STORED,
+            "NOT_FOUND" => STORED | DELETED | TOUCHED | NUMBER,
+            "DELETED" => DELETED,
+            "TOUCHED" => TOUCHED,
+            "VERSION" => VERSION,
+            "OK" | "RESET" => 0,
+            _ => NUMBER,
+        }
     }
 
     /// Size of the response at the beginning.

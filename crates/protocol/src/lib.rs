@@ -59,6 +59,16 @@ pub struct Limits {
     pub line_size_max: usize,
 }
 
+impl Limits {
+    /// For what was within its limits when it came.
+    pub(crate) const NONE: Limits = Limits {
+        request_size_max: usize::MAX,
+        response_size_max: usize::MAX,
+        arguments_max: usize::MAX,
+        line_size_max: usize::MAX,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -83,7 +93,7 @@ pub struct RequestState {
 }
 
 /// What a response framer remembers between two calls about a response of which it has seen only
-/// the beginning. Start each response with the default value.
+/// the beginning, and what it noticed of the last whole one. Start with the default value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ResponseState {
     /// Bytes from the start of the response that are checked.
@@ -94,6 +104,18 @@ pub struct ResponseState {
     pub(crate) wanted: u64,
     /// Elements still to come after `scanned`; 0 at the very beginning.
     pub(crate) elements_left: u64,
+    /// What the checked bytes have, and after a whole response, what it had.
+    pub(crate) seen: Seen,
+}
+
+/// What was noticed of a response while it was framed, so that it need not be read again to see
+/// whether it can belong to a request. The counterpart of [`Expect`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The protocol's own classes of responses that it may be, as bits.
+    pub(crate) classes: u8,
+    /// Check sum of the key that it echoes; 0 for none.
+    pub(crate) key_check: u32,
 }
 
 /// One key of a split request.
@@ -120,6 +142,9 @@ pub struct Scratch {
     /// Whether all spans of the last result are relative to `rewritten`: see
     /// [`Scratch::source`].
     pub(crate) rewritten_whole: bool,
+    /// Whether the last result may have used any other field. Most do not, and five fields to reset
+    /// would cost much of what a fast path saves.
+    pub(crate) used: bool,
 }
 
 /// What a [`Scratch`] keeps of a vector from one request to the next, in elements. A larger one was
@@ -135,9 +160,24 @@ impl Scratch {
         if self.rewritten_whole { &self.rewritten } else { bytes }
     }
 
-    /// Forgets the last result.
+    /// Begins a result that may use any field.
     #[inline]
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn begin(&mut self) {
+        self.reset();
+        self.used = true;
+    }
+
+    /// Begins a result that uses no field.
+    #[inline]
+    pub(crate) fn begin_unused(&mut self) {
+        if self.used {
+            self.reset();
+            self.used = false;
+        }
+    }
+
+    /// Forgets the last result.
+    fn reset(&mut self) {
         self.rewritten_whole = false;
         reset_vec(&mut self.keys);
         reset_vec(&mut self.reply);
@@ -317,6 +357,9 @@ pub struct Handshake {
 }
 
 impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Protocol; 2] = [Protocol::Redis, Protocol::Memcache];
+
     /// Looks at the beginning of a client's bytes. `state` belongs to the client and is reset by
     /// whatever is not `Incomplete`. After `Incomplete`, call again with the same bytes and more.
     #[inline]
@@ -333,8 +376,9 @@ impl Protocol {
         }
     }
 
-    /// Looks at the beginning of a server's bytes. `state` belongs to the connection and is reset
-    /// by whatever is not `Incomplete`. After that, call again with the same bytes and more.
+    /// Looks at the beginning of a server's bytes. `state` belongs to the connection. After
+    /// `Incomplete`, call again with the same bytes and more; after anything else `state` is ready
+    /// for the next response, and holds what [`Protocol::accepts_framed`] wants of the last one.
     #[inline]
     pub fn frame_response(
         self,
@@ -348,13 +392,23 @@ impl Protocol {
         }
     }
 
-    /// Whether a whole response can belong to the request that `expect` came with.
+    /// Whether the response that `state` has just framed can belong to the request that `expect`
+    /// came with.
     #[inline]
-    pub fn accepts(self, expect: Expect, response: &[u8]) -> bool {
+    pub fn accepts_framed(self, expect: Expect, state: &ResponseState) -> bool {
         match self {
             Protocol::Redis => true,
-            Protocol::Memcache => memcache::response::accepts(expect, response),
+            Protocol::Memcache => memcache::response::accepts(expect, state.seen),
         }
+    }
+
+    /// The same of a whole response whose framer is gone; it is framed once more.
+    pub fn accepts(self, expect: Expect, response: &[u8]) -> bool {
+        let mut state = ResponseState::default();
+        let whole = Framed::Complete { size: response.len() };
+        expect.class == 0
+            || self.frame_response(&mut state, response, &Limits::NONE) == whole
+                && self.accepts_framed(expect, &state)
     }
 
     /// Whether a response names the keys that it is about, so that joining also checks that every

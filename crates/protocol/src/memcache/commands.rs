@@ -34,6 +34,8 @@ pub(crate) mod class {
     pub(crate) const NUMBER: u8 = 16;
     /// VERSION.
     pub(crate) const VERSION: u8 = 32;
+    /// An error.
+    pub(crate) const ALL: u8 = u8::MAX;
 }
 
 /// A command, as this protocol's own modules see it.

@@ -2,7 +2,7 @@
 //! the one response has a value for no key but those that were asked for, in the order in which
 //! they were, and ends once.
 
-use crate::memcache::response::{Block, is_error, next_block};
+use crate::memcache::response::{block_size, is_block, is_error};
 use crate::{KeySpan, Part, Span};
 
 /// See [`crate::Protocol::plan_join`].
@@ -45,12 +45,12 @@ pub(crate) fn encode_part(bytes: &[u8], keys: &[KeySpan], picks: &[u32], out: &m
     out.extend_from_slice(b"\r\n");
 }
 
-/// What is left of the response to a part.
+/// The response to a part.
 struct Cursor<'a> {
+    /// What is left of it.
     rest: &'a [u8],
-    /// The block that waits for its key.
-    block: Option<Block<'a>>,
-    fault: Option<Fault<'a>>,
+    /// Why there is none.
+    failed: Option<&'a str>,
 }
 
 #[derive(Clone, Copy)]
@@ -63,39 +63,30 @@ enum Fault<'a> {
 impl<'a> Cursor<'a> {
     fn new(part: &Part<'a>) -> Cursor<'a> {
         match *part {
-            Part::Failed(text) => Cursor { rest: &[], block: None, fault: Some(Fault::Text(text)) },
-            Part::Response(response) => {
-                let mut cursor = Cursor { rest: response, block: None, fault: None };
-                cursor.advance();
-                cursor
-            }
+            Part::Failed(text) => Cursor { rest: &[], failed: Some(text) },
+            Part::Response(rest) => Cursor { rest, failed: None },
         }
     }
 
-    fn advance(&mut self) {
-        self.block = match next_block(&mut self.rest) {
-            Ok(block) => Some(block),
-            Err(b"END\r\n") => None,
-            Err(line) => {
-                self.fault = Some(match is_error(line) {
-                    true => Fault::Answered(line),
-                    false => Fault::Text("unexpected response to a part of the request"),
-                });
-                None
-            }
-        };
-    }
-
     /// The block of this key, if it is the next. What a server leaves out it does not have.
+    #[inline]
     fn take(&mut self, key: &[u8]) -> Option<&'a [u8]> {
-        let block = self.block.take_if(|block| block.key == key)?;
-        self.advance();
-        Some(block.bytes)
+        let (block, rest) = self.rest.split_at_checked(block_size(self.rest, key)?)?;
+        self.rest = rest;
+        Some(block)
     }
 
+    /// What is wrong with the response, all of whose blocks were taken.
     fn fault(&self) -> Option<Fault<'a>> {
-        let stray = Fault::Text("a server answered a key that was not asked for");
-        self.block.as_ref().map(|_| stray).or(self.fault)
+        Some(match (self.failed, self.rest) {
+            (Some(text), _) => Fault::Text(text),
+            (None, b"END\r\n") => return None,
+            (None, rest) if is_block(rest) => {
+                Fault::Text("a server answered a key that was not asked for")
+            }
+            (None, rest) if is_error(rest) => Fault::Answered(rest),
+            (None, _) => Fault::Text("unexpected response to a part of the request"),
+        })
     }
 }
 

@@ -38,7 +38,7 @@ pub fn parse(
     if bytes.len() < state.wanted as usize {
         return Parsed::Incomplete { need: state.wanted as usize - bytes.len() };
     }
-    scratch.reset();
+    scratch.begin();
     // The binary protocol has no lines; whoever speaks it would wait for ever.
     if bytes.first() == Some(&BINARY_MAGIC) {
         return Parsed::Reply { size: 1, then: Then::Close, fault: true };

@@ -161,14 +161,14 @@ const fn row(name: &'static str, arity: i8, writes: bool, place: Place) -> Row {
 
 use Place::{Any, Counted, Key, Memory, Own, Refused, Script, Split, Streams, Subcommand};
 
-const ROWS_COUNT: usize = 253;
+pub(super) const ROWS_COUNT: usize = 253;
 
 /// Three notes. ZDIFF, ZINTER and ZUNION go to the owner of their first argument, which is the text
 /// of the count of their keys: so does twemproxy, and data is where it put it. GEORADIUS, SORT and
 /// the like may name a second key to store into; they go where their first key is. PFCOUNT may
 /// store a count that it has worked out, but changes no data.
 #[rustfmt::skip]
-const TABLE: [Row; ROWS_COUNT] = [
+pub(super) const TABLE: [Row; ROWS_COUNT] = [
     // Answered here.
     row("asking", 1, READ, Own(Answer::Cluster)),
     row("auth", -2, READ, Own(Answer::Auth)),

@@ -2,9 +2,10 @@
 //! which key. Invariant: the one response has exactly as many elements as the request has keys, or
 //! is an error.
 
+use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{Joined, Place, ROWS};
 use crate::redis::{push_bulk, push_header, response};
-use crate::{Framed, KeySpan, Limits, Part, Request, ResponseState, decimal};
+use crate::{Framed, KeySpan, Limits, Part, Request, ResponseState};
 
 /// See [`crate::Protocol::plan_join`].
 #[derive(Debug)]
@@ -112,7 +113,7 @@ fn join_array<'a>(plan: &Plan, parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<
     for part in parts {
         let response = response_of(part)?;
         match decimal::number_line(response, 1) {
-            decimal::NumberLine::Whole { value: value @ 0.., next } if response[0] == b'*' => {
+            NumberLine::Whole { value: value @ 0.., next } if response[0] == b'*' => {
                 elements_count = elements_count.saturating_add(value);
                 rests.push(&response[next..]);
             }
@@ -125,24 +126,29 @@ fn join_array<'a>(plan: &Plan, parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<
     push_header(out, b'*', plan.part_of_key.len());
     for &part in &plan.part_of_key {
         let rest = rests.get_mut(part as usize).ok_or(UNEXPECTED)?;
-        // The whole response was framed within its limits before it came here.
-        let Framed::Complete { size } =
-            response::frame(&mut ResponseState::default(), rest, &UNLIMITED)
-        else {
-            return Err(UNEXPECTED);
-        };
-        out.extend_from_slice(&rest[..size]);
-        *rest = &rest[size..];
+        let size = element_size(rest).ok_or(UNEXPECTED)?;
+        let (element, left) = rest.split_at_checked(size).ok_or(UNEXPECTED)?;
+        out.extend_from_slice(element);
+        *rest = left;
     }
     Ok(())
 }
 
-const UNLIMITED: Limits = Limits {
-    request_size_max: usize::MAX,
-    response_size_max: usize::MAX,
-    arguments_max: usize::MAX,
-    line_size_max: usize::MAX,
-};
+/// Bytes of the element at the beginning of what is left of a response, all of which was framed
+/// within its limits before it came here. The elements of MGET are bulk strings, which need no
+/// framer.
+#[inline]
+fn element_size(rest: &[u8]) -> Option<usize> {
+    if rest.first() == Some(&b'$')
+        && let NumberLine::Whole { value, next } = decimal::number_line(rest, 1)
+    {
+        return Some(if value < 0 { next } else { next + value as usize + 2 });
+    }
+    match response::frame(&mut ResponseState::default(), rest, &Limits::NONE) {
+        Framed::Complete { size } => Some(size),
+        _ => None,
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ pub mod join;
 mod reply;
 pub mod request;
 pub mod response;
+mod usual;
 
 /// Appends an array of bulk strings, which is what every request is.
 fn push_request(out: &mut Vec<u8>, arguments: &[&[u8]]) {

@@ -10,7 +10,7 @@
 
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{self, Place, Row};
-use crate::redis::{inline, push_request, reply};
+use crate::redis::{inline, push_request, reply, usual};
 use crate::{
     Expect, Forward, Handshake, KeySpan, Limits, Parsed, Request, RequestState, Route, Scratch,
     Span, Then,
@@ -27,7 +27,24 @@ pub fn parse(
     if bytes.len() < state.wanted as usize {
         return Parsed::Incomplete { need: state.wanted as usize - bytes.len() };
     }
-    scratch.reset();
+    if state.scanned == 0
+        && let Some(parsed) = usual::parse(bytes, limits)
+    {
+        scratch.begin_unused();
+        debug_assert_eq!(*state, RequestState::default());
+        return parsed;
+    }
+    parse_any(state, bytes, limits, scratch)
+}
+
+/// The general parser.
+pub(super) fn parse_any(
+    state: &mut RequestState,
+    bytes: &[u8],
+    limits: &Limits,
+    scratch: &mut Scratch,
+) -> Parsed {
+    scratch.begin();
     let parsed = match bytes.first() {
         None => return Parsed::Incomplete { need: 1 },
         Some(b'*') => parse_array(state, bytes, limits, scratch),
@@ -110,7 +127,7 @@ fn parse_array(
     dispatch(bytes, at, scratch)
 }
 
-enum Argument {
+pub(super) enum Argument {
     Whole(Span),
     /// With fewer bytes than `wanted` it cannot be whole; 0 when its length has not come.
     Short {
@@ -119,7 +136,7 @@ enum Argument {
     Bad(Fault),
 }
 
-enum Fault {
+pub(super) enum Fault {
     Type,
     Length,
     LineEnd,
@@ -127,7 +144,7 @@ enum Fault {
 
 /// Reads the argument whose header starts at `at`.
 #[inline]
-fn argument_at(bytes: &[u8], at: usize, limits: &Limits) -> Argument {
+pub(super) fn argument_at(bytes: &[u8], at: usize, limits: &Limits) -> Argument {
     match bytes.get(at) {
         Some(b'$') => {}
         Some(_) => return Argument::Bad(Fault::Type),

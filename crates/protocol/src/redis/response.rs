@@ -36,6 +36,7 @@ pub fn frame(state: &mut ResponseState, bytes: &[u8], limits: &Limits) -> Framed
                     searched: searched as u64,
                     wanted: wanted as u64,
                     elements_left: left,
+                    ..ResponseState::default()
                 };
                 return Framed::Incomplete { need: wanted - bytes.len() };
             }

@@ -1,7 +1,8 @@
 //! Tests of everything that a memcached server may send, and of which request it may belong to.
 
-use super::{frame, key_check};
+use super::{USUAL_LINE_SIZE_MAX, ValueLine, frame, key_check, value_line};
 use crate::fuzz::{check_responses, responses};
+use crate::memcache::is_key;
 use crate::{Expect, Framed, Limits, Parsed, Protocol, RequestState, ResponseState, Scratch};
 use proptest::prelude::*;
 
@@ -216,6 +217,51 @@ fn check_sums_tell_keys_apart_that_differ_in_any_one_byte() {
     assert_eq!(sums.len(), count);
 }
 
+/// Reads the head of a block by cutting its line into words.
+fn slow_value_line(bytes: &[u8]) -> Option<ValueLine> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let line = bytes[..end].strip_suffix(b"\r")?;
+    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+    let number = |i: usize| {
+        let text = std::str::from_utf8(words[i]).ok()?;
+        let number: u64 = text.parse().ok()?;
+        (number.to_string() == text).then_some(number)
+    };
+    let good = (4..=5).contains(&words.len())
+        && words[0] == b"VALUE"
+        && is_key(words[1])
+        && (2..words.len()).all(|i| number(i).is_some());
+    let value_size = good.then(|| number(3))?.filter(|&size| size <= u64::from(u32::MAX))?;
+    Some(ValueLine { key_size: words[1].len(), value_size, end: end + 1 })
+}
+
+#[test]
+fn the_head_of_a_block_is_read_right_for_each_size_of_key() {
+    let keys: Vec<String> = (0..270).map(|size| "k".repeat(size)).collect();
+    for key in &keys {
+        for end in [" 0 5\r\n", " 7 12345 18446744073709551615\r\nabc", "\x7f 0 1\r\n", "", "\r\n"]
+        {
+            let line = format!("VALUE {key}{end}");
+            assert_eq!(value_line(line.as_bytes()), slow_value_line(line.as_bytes()), "{line:?}");
+        }
+    }
+    let longest = format!("VALUE {0} {1} 4294967295 {1}\r\n", keys[250], u64::MAX);
+    let found = value_line(longest.as_bytes()).expect("it is good");
+    assert_eq!(found.end, longest.len());
+    assert!(longest.len() <= USUAL_LINE_SIZE_MAX);
+}
+
+#[test]
+fn a_key_ends_at_exactly_the_bytes_that_no_key_has() {
+    for place in 0..20 {
+        for byte in 0..=u8::MAX {
+            let mut line = b"VALUE abcdefghijklmnopqrstu\x80\xff 0 1\r\n".to_vec();
+            line[6 + place] = byte;
+            assert_eq!(value_line(&line), slow_value_line(&line), "{place} {byte}");
+        }
+    }
+}
+
 /// A well-formed response.
 fn response() -> impl Strategy<Value = Vec<u8>> {
     let block = ("[a-z]{1,20}", any::<u32>(), prop::collection::vec(any::<u8>(), 0..100)).prop_map(
@@ -263,5 +309,61 @@ proptest! {
         )
     ) {
         crate::fuzz::memcache_response(&pieces.concat());
+    }
+
+    #[test]
+    fn the_head_of_a_block_is_read_as_a_slow_reader_does(
+        key in prop_oneof!["[a-z:0-9]{1,40}", "\\PC{0,12}"],
+        numbers in prop::collection::vec(
+            prop_oneof![
+                any::<u64>().prop_map(|number| number.to_string()),
+                (0..100_000u64).prop_map(|number| number.to_string()),
+                prop::sample::select(vec!["", "0", "00", "01", "-1", "+1", "x", "4294967296"])
+                    .prop_map(str::to_owned),
+            ],
+            0..5,
+        ),
+        end in prop::sample::select(vec!["\r\n", "\r\nxyz\r\nEND\r\n", "\n", "\r", "", " \r\n"]),
+        change in prop::option::of((0..60usize, any::<u8>())),
+    ) {
+        let mut line = format!("VALUE {key} {}{end}", numbers.join(" ")).into_bytes();
+        if let Some((at, byte)) = change
+            && at < line.len()
+        {
+            line[at] = byte;
+        }
+        prop_assert_eq!(value_line(&line), slow_value_line(&line));
+    }
+
+    /// With a shorter limit for lines the fast path is not taken, and nothing else changes.
+    #[test]
+    fn the_fast_path_frames_as_line_by_line(
+        pieces in prop::collection::vec(
+            prop_oneof![
+                4 => response(),
+                1 => prop::collection::vec(any::<u8>(), 0..20),
+                1 => prop::sample::select(vec!["VALUE k 0 ", "END", "STORED\r\n", "1\r\nx\r\n"])
+                    .prop_map(|text| text.as_bytes().to_vec()),
+            ],
+            0..6,
+        ),
+        response_size_max in prop_oneof![Just(1usize << 30), 1..300usize],
+    ) {
+        let stream = pieces.concat();
+        let others = Limits { response_size_max, ..Limits::default() };
+        let limits = |line_size_max| Limits { line_size_max, ..others };
+        let lines = stream.split(|&byte| byte == b'\n');
+        prop_assume!(lines.map(<[u8]>::len).max() < Some(USUAL_LINE_SIZE_MAX - 1));
+        let fast = limits(USUAL_LINE_SIZE_MAX);
+        let slow = limits(USUAL_LINE_SIZE_MAX - 1);
+        let whole = || std::iter::once(stream.len());
+        prop_assert_eq!(
+            responses(Protocol::Memcache, &stream, whole(), &fast),
+            responses(Protocol::Memcache, &stream, whole(), &slow)
+        );
+        let mut states = [ResponseState::default(); 2];
+        let framed = [frame(&mut states[0], &stream, &fast), frame(&mut states[1], &stream, &slow)];
+        prop_assert_eq!(framed[0], framed[1]);
+        prop_assert_eq!(states[0], states[1]);
     }
 }
