@@ -503,7 +503,11 @@ impl Proxy {
         };
         let head = conn.queue.head();
         let pool = &mut self.pools[conn.pool as usize];
-        if head == NONE || !pool.options.protocol.accepts(self.records.at(head).expect, bytes) {
+        let is_right = head != NONE && {
+            let expect = self.records.at(head).expect;
+            pool.options.protocol.accepts_framed(expect, &conn.framer)
+        };
+        if !is_right {
             // A response to nothing, or to something else: nobody knows whose the next one is.
             self.break_connection(key, RequestError::ServerMisbehaved);
             return false;
