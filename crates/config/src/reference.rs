@@ -53,7 +53,7 @@ fn describe(row: &Row, out: &mut String) {
     });
 }
 
-/// A comment that is broken at [`COLUMNS`], its lines aligned behind `label`.
+/// A comment that is broken at `COLUMNS`, its lines aligned behind `label`.
 fn comment(indent: &str, label: &str, text: &str, out: &mut String) {
     const COLUMNS: usize = 100;
     let mut line = format!("{indent}# {label}");

@@ -394,7 +394,9 @@ impl ModelClient {
             Expect::Farewell(reply) => !reply.is_empty(),
             _ => true,
         });
-        if self.excused && !reset && world.plan.is_fault_free && owed {
+        // While the proxy drains a request may cross the end on its way, and nobody is to blame.
+        let strict = world.plan.is_fault_free && !world.draining;
+        if self.excused && !reset && strict && owed {
             let state = self.state();
             world.fail(format!("the end came before the replies: {state}"));
         }
