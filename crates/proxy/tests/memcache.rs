@@ -5,27 +5,10 @@
 mod rig;
 
 use protocol::Protocol;
-use rig::{Rig, pool};
-use routing::{Placement, PlacementOptions};
+use rig::{Rig, keys, pool};
 
 fn rig(servers_count: usize) -> Rig {
     Rig::new(pool(Protocol::Memcache, servers_count))
-}
-
-/// Keys of which the i-th belongs to server i.
-fn keys(servers_count: usize) -> Vec<String> {
-    let options = pool(Protocol::Memcache, servers_count);
-    let placement_options =
-        PlacementOptions { hash: options.hash, distribution: options.distribution, hash_tag: None };
-    let mut placement = Placement::new(placement_options, options.members(), 0);
-    (0..servers_count)
-        .map(|server| {
-            (0..)
-                .map(|n| format!("k{n}"))
-                .find(|key| placement.server_for(key.as_bytes()) == Some(server))
-                .unwrap()
-        })
-        .collect()
 }
 
 #[test]
@@ -54,7 +37,7 @@ fn a_value_for_another_key_never_reaches_the_client() {
 #[test]
 fn multi_get_becomes_one_request_a_server_and_hits_come_in_order() {
     let mut rig = rig(2);
-    let keys = keys(2);
+    let keys = keys(Protocol::Memcache, 2);
     let client = rig.client();
     rig.feed(client, format!("get {} {} {}\r\n", keys[1], keys[0], keys[1]).as_bytes());
     let (first, second) = (rig.server(0), rig.server(1));

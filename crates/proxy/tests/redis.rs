@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use base::{Kind, RecvEnd, SocketError};
 use protocol::Protocol;
-use rig::{Rig, pool};
-use routing::{Placement, PlacementOptions};
+use rig::{Rig, keys, pool};
 
 fn command(words: &[&str]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
@@ -17,22 +16,6 @@ fn command(words: &[&str]) -> Vec<u8> {
         bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
     }
     bytes
-}
-
-/// Keys of which the i-th belongs to server i.
-fn keys(servers_count: usize) -> Vec<String> {
-    let options = pool(Protocol::Redis, servers_count);
-    let placement_options =
-        PlacementOptions { hash: options.hash, distribution: options.distribution, hash_tag: None };
-    let mut placement = Placement::new(placement_options, options.members(), 0);
-    (0..servers_count)
-        .map(|server| {
-            (0..)
-                .map(|n| format!("k{n}"))
-                .find(|key| placement.server_for(key.as_bytes()) == Some(server))
-        })
-        .map(Option::unwrap)
-        .collect()
 }
 
 fn rig(servers_count: usize) -> Rig {
@@ -44,7 +27,7 @@ fn rig(servers_count: usize) -> Rig {
 #[test]
 fn responses_keep_the_order_of_requests() {
     let mut rig = rig(2);
-    let keys = keys(2);
+    let keys = keys(Protocol::Redis, 2);
     let client = rig.client();
     rig.feed(client, &[command(&["GET", &keys[0]]), command(&["GET", &keys[1]])].concat());
     let (first, second) = (rig.server(0), rig.server(1));
@@ -99,7 +82,7 @@ fn any_cut_of_the_stream_gives_the_same_conversation() {
 #[test]
 fn mget_becomes_one_request_a_server_and_one_reply() {
     let mut rig = rig(2);
-    let keys = keys(2);
+    let keys = keys(Protocol::Redis, 2);
     let client = rig.client();
     rig.feed(client, &command(&["MGET", &keys[1], &keys[0], &keys[1]]));
     let (first, second) = (rig.server(0), rig.server(1));
@@ -126,7 +109,7 @@ fn a_split_request_with_one_owner_goes_as_it_is() {
 #[test]
 fn a_failed_part_fails_the_whole_and_the_client_stays() {
     let mut rig = rig(2);
-    let keys = keys(2);
+    let keys = keys(Protocol::Redis, 2);
     let client = rig.client();
     rig.feed(client, &command(&["DEL", &keys[0], &keys[1]]));
     let (first, second) = (rig.server(0), rig.server(1));
@@ -141,7 +124,7 @@ fn a_failed_part_fails_the_whole_and_the_client_stays() {
 #[test]
 fn a_broken_server_connection_fails_exactly_the_requests_that_it_carried() {
     let mut rig = rig(2);
-    let keys = keys(2);
+    let keys = keys(Protocol::Redis, 2);
     let (one, two) = (rig.client(), rig.client());
     rig.feed(one, &[command(&["GET", &keys[0]]), command(&["GET", &keys[1]])].concat());
     rig.feed(two, &command(&["GET", &keys[0]]));
@@ -418,7 +401,7 @@ fn an_ejected_server_gets_nothing_until_it_returns() {
     options.health.failure_limit = 1;
     options.health.retry_timeout = Duration::from_secs(30);
     let mut rig = Rig::new(options);
-    let keys = keys(2);
+    let keys = keys(Protocol::Redis, 2);
     let client = rig.client();
     rig.feed(client, &command(&["GET", &keys[0]]));
     let first = rig.server(0);
@@ -487,7 +470,7 @@ fn a_password_may_come_as_an_inline_command() {
 #[test]
 fn an_inline_request_with_many_keys_is_split_too() {
     let mut rig = rig(2);
-    let keys = keys(2);
+    let keys = keys(Protocol::Redis, 2);
     let client = rig.client();
     rig.feed(client, format!("MGET {}  {}\r\n", keys[0], keys[1]).as_bytes());
     let (first, second) = (rig.server(0), rig.server(1));
@@ -537,7 +520,7 @@ fn replies_that_wait_for_their_turn_are_limited() {
     options.client_output_max = 10_000;
     options.client_output_high_water = 1000;
     let mut rig = Rig::new(options);
-    let keys = keys(2);
+    let keys = keys(Protocol::Redis, 2);
     let (client, other) = (rig.client(), rig.client());
     let requests = [command(&["GET", &keys[0]]), command(&["GET", &keys[1]]).repeat(200)].concat();
     rig.feed(client, &requests);

@@ -38,25 +38,14 @@ fn servers(numbers: &[usize]) -> PoolOptions {
 }
 
 /// A key that moves to server 1 when it joins server 0, and one that stays.
-fn keys() -> (String, String) {
-    let mut placement = routing::Placement::new(
-        routing::PlacementOptions {
-            hash: servers(&[0]).hash,
-            distribution: servers(&[0]).distribution,
-            hash_tag: None,
-        },
-        servers(&[0, 1]).members(),
-        0,
-    );
-    let mut owned_by = |server| {
-        (0..).map(|n| format!("k{n}")).find(|k| placement.server_for(k.as_bytes()) == Some(server))
-    };
-    (owned_by(1).unwrap(), owned_by(0).unwrap())
+fn moving_keys() -> (String, String) {
+    let [stays, moves] = rig::keys(Protocol::Redis, 2).try_into().unwrap();
+    (moves, stays)
 }
 
 #[test]
 fn a_server_that_joins_gets_its_keys_and_the_others_keep_their_connections() {
-    let (moves, stays) = keys();
+    let (moves, stays) = moving_keys();
     let mut rig = Rig::new(servers(&[0]));
     let client = rig.client();
     rig.feed(client, &get(&moves));
@@ -76,7 +65,7 @@ fn a_server_that_joins_gets_its_keys_and_the_others_keep_their_connections() {
 
 #[test]
 fn a_server_that_leaves_answers_what_it_owes_and_is_let_go() {
-    let (moves, stays) = keys();
+    let (moves, stays) = moving_keys();
     let mut rig = Rig::new(servers(&[0, 1]));
     let client = rig.client();
     rig.feed(client, &[get(&moves), get(&stays)].concat());
@@ -94,7 +83,7 @@ fn a_server_that_leaves_answers_what_it_owes_and_is_let_go() {
 
 #[test]
 fn a_server_that_leaves_and_owes_nothing_is_let_go_at_once() {
-    let (moves, _) = keys();
+    let (moves, _) = moving_keys();
     let mut rig = Rig::new(servers(&[0, 1]));
     let client = rig.client();
     rig.feed(client, &get(&moves));
@@ -106,7 +95,7 @@ fn a_server_that_leaves_and_owes_nothing_is_let_go_at_once() {
 
 #[test]
 fn a_retired_connection_that_breaks_fails_what_it_owed_and_nothing_else() {
-    let (moves, stays) = keys();
+    let (moves, stays) = moving_keys();
     let mut rig = Rig::new(servers(&[0, 1]));
     let client = rig.client();
     rig.feed(client, &[get(&moves), get(&stays)].concat());

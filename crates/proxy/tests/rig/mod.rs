@@ -10,6 +10,7 @@ use base::{Address, Chain, Kind, RecvEnd, SocketError, Time, Token};
 use protocol::Protocol;
 use proxy::options::{PoolOptions, ServerAddress, ServerOptions, WorkerLimits};
 use proxy::{Action, Proxy};
+use routing::{Placement, PlacementOptions};
 
 pub(crate) struct Rig {
     pub(crate) proxy: Proxy,
@@ -44,6 +45,18 @@ pub(crate) fn pool(protocol: Protocol, servers_count: usize) -> PoolOptions {
         .collect();
     let listen = Address::Inet("127.0.0.1:9".parse().unwrap());
     PoolOptions::new("p", protocol, listen, servers)
+}
+
+/// Keys of which the i-th belongs to server i.
+pub(crate) fn keys(protocol: Protocol, servers_count: usize) -> Vec<String> {
+    let options = pool(protocol, servers_count);
+    let placement_options =
+        PlacementOptions { hash: options.hash, distribution: options.distribution, hash_tag: None };
+    let mut placement = Placement::new(placement_options, options.members(), 0);
+    let mut owned_by = |server| {
+        (0..).map(|n| format!("k{n}")).find(|k| placement.server_for(k.as_bytes()) == Some(server))
+    };
+    (0..servers_count).map(|server| owned_by(server).unwrap()).collect()
 }
 
 pub(crate) fn address_of(index: usize) -> Address {
