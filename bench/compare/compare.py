@@ -299,6 +299,7 @@ def main() -> None:
         else:
             peers.append(peer)
     by_name = {peer.name: peer for peer in peers}
+    versions = {peer.name: peer.version() for peer in peers}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         bench = Bench(arguments, pathlib.Path(name))
         servers = Servers(arguments.binaries, arguments.load_cpu)
@@ -310,7 +311,7 @@ def main() -> None:
         result["sweeps"] = {}
         if not arguments.no_sweeps and "weir" in by_name:
             result["sweeps"] = sweeps(bench, by_name, servers)
-        result["about"] = report.about(arguments, started, peers, absent, bench.share_kind)
+        result["about"] = report.about(arguments, started, versions, absent, bench.share_kind)
     text = report.markdown(result, workloads)
     print(text)
     out = arguments.out or BENCH / "results" / f"{started:%Y-%m-%d}-compare"

@@ -197,7 +197,7 @@ class Envoy(Peer):
         return files[0] if files else self.venv / "bin" / "envoy"
 
     def version(self) -> str:
-        return output_line([str(self.path()), "--version"])
+        return output_line([str(self.path()), "--version"]).split("version: ")[-1]
 
     def takes(self, workload: Workload) -> bool:
         return not workload.memcache

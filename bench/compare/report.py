@@ -16,7 +16,8 @@ from workloads import Workload
 REFERENCE = "nutcracker"
 
 
-def about(arguments, started, peers, absent: dict[str, str], share_kind: str) -> dict:
+def about(arguments, started, versions: dict[str, str], absent: dict[str, str],
+          share_kind: str) -> dict:
     """What must be known to repeat the run."""
     cpu = "unknown"
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
@@ -33,7 +34,7 @@ def about(arguments, started, peers, absent: dict[str, str], share_kind: str) ->
         "kernel": platform.release(),
         "compiler": subprocess.run(command, capture_output=True, text=True, check=False,
                                    cwd=pathlib.Path(__file__).parent).stdout.strip(),
-        "versions": {peer.name: peer.version() for peer in peers} | {
+        "versions": versions | {
             "redis-server": first_line(["redis-server", "--version"]),
             "memcached": first_line(["memcached", "--version"]),
         },

@@ -1,7 +1,7 @@
 //! The floor: a bare multiplexer on Weir's event base and parsers. It frames and forwards, and does
 //! nothing else; how far the proxy is above it is what routing, order and limits cost.
 //!
-//! What it does not do: it picks a server by the last byte of the key instead of hashing it; it
+//! What it does not do: it picks a server by the last four bytes of the key instead of hashing it; it
 //! does not restore the order of replies that come from several servers; it has no limit, time-out,
 //! statistic, reconnect, split request or second pool; it ends when a server does. Invariant: the
 //! n-th reply of a server goes to the client of the n-th request that was sent to it.
@@ -180,11 +180,13 @@ impl<B: EventBase<Socket = OwnedFd>> Floor<B> {
             let size = match parsed {
                 Parsed::Incomplete { .. } => break,
                 Parsed::Request(request) => {
-                    let byte = match request.route {
-                        Route::Key(span) => rest[span.range()].last().copied().unwrap_or(0),
+                    let number = match request.route {
+                        Route::Key(span) => rest[span.range()]
+                            .last_chunk()
+                            .map_or(0, |&four| u32::from_le_bytes(four)),
                         Route::Any | Route::Split => 0,
                     };
-                    let index = usize::from(byte) % self.servers.len();
+                    let index = number as usize % self.servers.len();
                     let server = &mut self.servers[index];
                     server.side.out.push(&rest[..request.size], &mut self.buffers);
                     server.queue.push_back(token);
