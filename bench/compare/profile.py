@@ -34,11 +34,11 @@ def record(pid: int, seconds: float, path: str, calls: bool) -> None:
     subprocess.run([*command, "--", "sleep", str(seconds)], check=True, capture_output=True)
 
 
-def shares(path: str, calls: bool) -> list[str]:
-    """The functions with the most samples."""
+def shares(path: str, calls: bool, by: str) -> list[str]:
+    """The files, or the functions, with the most samples."""
     command = ["perf", "report", "-i", path, "--stdio", "-q", "--percent-limit", "0.7",
-               "--sort", "dso,symbol"]
-    command += ["--children", "-g", "none"] if calls else ["--no-children"]
+               "--sort", by]
+    command += ["--children" if calls else "--no-children", "-g", "none"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
@@ -82,7 +82,9 @@ def main() -> None:
                 record(process.pid, arguments.seconds, samples, arguments.calls)
                 load.join()
             print(f"== {peer.name}, {workload.title}")
-            print("\n".join(shares(samples, arguments.calls)[:40]), flush=True)
+            print("\n".join(shares(samples, False, "dso")))
+            functions = shares(samples, arguments.calls, "dso,symbol")
+            print("\n".join(functions[:60]), flush=True)
 
 
 if __name__ == "__main__":
