@@ -95,7 +95,7 @@ class Bench:
                    *workload.load_arguments()]
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if run.returncode != 0:
-            raise RuntimeError(run.stderr.strip()[-300:])
+            raise RuntimeError(run.stderr.strip()[:300])
         return json.loads(run.stdout)
 
     def run(self, peer: Peer, workload: Workload, servers: list[int], share: int | None,

@@ -46,7 +46,8 @@ def about(arguments, started, versions: dict[str, str], absent: dict[str, str],
         "cpus": {"proxy": arguments.proxy_cpu, "load": arguments.load_cpu},
         "command": "bench/compare/compare.py " + " ".join(
             f"--{name} {getattr(arguments, name)}"
-            for name in ("rounds", "share", "seconds", "warmup")),
+            for name in ("rounds", "share", "seconds", "warmup", "peers", "workloads")
+            if getattr(arguments, name) is not None),
     }
 
 

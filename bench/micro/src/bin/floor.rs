@@ -3,8 +3,9 @@
 //!
 //! What it does not do: it picks a server by the last four bytes of the key instead of hashing
 //! it; it does not restore the order of replies that come from several servers; it has no limit,
-//! time-out, statistic, reconnect, split request or second pool; it ends when a server does. Invariant: the
-//! n-th reply of a server goes to the client of the n-th request that was sent to it.
+//! time-out, statistic, reconnect, split request or second pool; it ends when a server does.
+//! Invariant: the n-th reply of a server goes to the client of the n-th request that was sent to
+//! it.
 
 #![forbid(unsafe_code)]
 
