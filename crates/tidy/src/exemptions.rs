@@ -21,12 +21,7 @@ pub struct Exemption {
 }
 
 /// Everything that is exempt.
-pub const EXEMPTIONS: &[Exemption] = &[Exemption {
-    rule: Rule::SleepInTest,
-    path: "crates/embedded/tests/support/mod.rs",
-    item: "sleep",
-    reason: "pause between attempts to reach a server that starts; their number is bounded",
-}];
+pub const EXEMPTIONS: &[Exemption] = &[];
 
 /// Takes what is exempt out of `violations`.
 ///

@@ -2,18 +2,18 @@
 //!
 //! Invariant: a server ends with the value that stands for it, whatever the test does.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 /// A read that takes longer has failed: the servers answer in microseconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Attempts to connect to a server that was started, and the pause between two.
-const CONNECT_ATTEMPTS_MAX: usize = 1000;
-const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+/// How long a server may take to say that it is ready.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Ports that are tried: another process may take one between its choice and its use.
 const START_ATTEMPTS_MAX: usize = 5;
@@ -22,6 +22,19 @@ const START_ATTEMPTS_MAX: usize = 5;
 pub(crate) struct Server {
     child: Child,
     port: u16,
+}
+
+/// Reads all that a program prints, so that it never waits, and tells when a line has the word.
+fn watch(output: impl Read + Send + 'static, word: &'static str, told: mpsc::Sender<()>) {
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n') {
+            let Ok(line) = line else { return };
+            if String::from_utf8_lossy(&line).contains(word) {
+                // Only the first time somebody listens.
+                let _ = told.send(());
+            }
+        }
+    });
 }
 
 impl Drop for Server {
@@ -37,7 +50,7 @@ impl Server {
     pub(crate) fn redis(further: &[&str]) -> Server {
         let mut args = vec!["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         args.extend_from_slice(further);
-        Server::start("redis-server", "--port", &args)
+        Server::start("redis-server", "--port", &args, "Ready to accept connections")
     }
 
     /// Starts `memcached`, without eviction.
@@ -46,10 +59,13 @@ impl Server {
         // Its background threads hold items now and then, and a number that shrinks is only padded
         // in an item that nobody else holds.
         args.extend_from_slice(&["-o", "no_lru_maintainer,no_lru_crawler,no_slab_reassign"]);
-        Server::start("memcached", "-p", &args)
+        // Without it memcached does not say when it listens.
+        args.push("-vv");
+        Server::start("memcached", "-p", &args, "server listening")
     }
 
-    fn start(program: &str, port_option: &str, args: &[&str]) -> Server {
+    /// `ready` is what the program prints when it can be connected to.
+    fn start(program: &str, port_option: &str, args: &[&str], ready: &'static str) -> Server {
         for _ in 0..START_ATTEMPTS_MAX {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             let port = listener.local_addr().expect("an address").port();
@@ -59,29 +75,26 @@ impl Server {
                 .args(args)
                 .current_dir(std::env::temp_dir())
                 .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
                 .spawn()
                 .unwrap_or_else(|_| panic!("{program} is needed: run make setup"));
             let mut server = Server { child, port };
-            if server.becomes_ready() {
+            if server.says(ready) {
                 return server;
             }
         }
         panic!("{program} does not start");
     }
 
-    fn becomes_ready(&mut self) -> bool {
-        for _ in 0..CONNECT_ATTEMPTS_MAX {
-            if self.child.try_wait().expect("a child").is_some() {
-                return false;
-            }
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return true;
-            }
-            thread::sleep(CONNECT_PAUSE);
-        }
-        false
+    /// Waits for a word of the program. `false` when it ends, or takes too long, without it.
+    fn says(&mut self, word: &'static str) -> bool {
+        let (sender, said) = mpsc::channel();
+        let stdout = self.child.stdout.take().expect("it is piped");
+        let stderr = self.child.stderr.take().expect("it is piped");
+        watch(stdout, word, sender.clone());
+        watch(stderr, word, sender);
+        said.recv_timeout(START_TIMEOUT).is_ok()
     }
 
     /// A new connection.
