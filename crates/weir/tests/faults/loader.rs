@@ -8,14 +8,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::support::servers::Kind;
-use crate::support::until_within;
 use crate::support::weir::Weir;
 use crate::support::wire::Wire;
+use crate::support::{spare_the_cpu, until_within};
 
 /// Connections: with two workers there are some on each.
 const CLIENTS_COUNT: usize = 4;
@@ -263,10 +262,4 @@ pub(crate) fn set_request(kind: Kind, key: &str, value: &str) -> Vec<u8> {
         Kind::Redis => crate::support::wire::request(&["SET", key, value]),
         Kind::Memcached => format!("set {key} 0 0 {}\r\n{value}\r\n", value.len()).into_bytes(),
     }
-}
-
-/// Errors come as fast as they are asked for; there is nothing to be learned from more of them.
-fn spare_the_cpu() {
-    let (_sender, receiver) = mpsc::channel::<()>();
-    let _ = receiver.recv_timeout(Duration::from_millis(2));
 }

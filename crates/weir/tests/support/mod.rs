@@ -45,7 +45,7 @@ pub(crate) fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
 
 /// What another process does wakes nobody here, so it must be asked for; the two CPUs of a small
 /// machine are better left to that process in between.
-fn spare_the_cpu() {
+pub(crate) fn spare_the_cpu() {
     let (_sender, receiver) = mpsc::channel::<()>();
     let _ = receiver.recv_timeout(Duration::from_millis(2));
 }
