@@ -17,6 +17,8 @@
 mod input;
 mod output;
 
+use std::time::Duration;
+
 use base::slab::Key;
 use base::{Chain, Kind, RecvEnd, Time, Token};
 use protocol::RequestState;
@@ -24,8 +26,11 @@ use protocol::RequestState;
 use crate::action::Action;
 use crate::canary::Canary;
 use crate::options::CLIENT_CREDIT;
-use crate::proxy::{Proxy, Timer};
+use crate::proxy::{Proxy, Timer, key_of};
 use crate::request::{Fifo, Owner, Reply, Side};
+
+/// How long a client that was accepted while the worker drains has to send its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -47,7 +52,7 @@ pub(crate) struct Client {
     eof: bool,
     pub(crate) sending: bool,
     /// Stands in the worker's list of connections to flush.
-    pub(crate) dirty: bool,
+    dirty: bool,
     /// Stands in the worker's list of clients whose input may go on.
     resumable: bool,
     /// Too much is owed to it: its bytes are kept but not parsed.
@@ -101,10 +106,23 @@ impl Client {
         }
     }
 
+    fn token(key: Key) -> Token {
+        Token::new(Kind::Client, key.index, key.generation)
+    }
+
     /// Bytes that wait to reach the client: those that wait for their turn, and those with the
     /// kernel's send, included.
     pub(crate) fn output_size(&self) -> usize {
         self.out.len() + self.sending_size + self.held_size
+    }
+
+    /// Puts it on the list of those that are looked at when the turn ends.
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, key: Key, list: &mut Vec<Key>) {
+        if !self.dirty {
+            self.dirty = true;
+            list.push(key);
+        }
     }
 
     /// Whether the last answer may mean more than a send: the client waits to go on, or to end.
@@ -130,15 +148,19 @@ impl Proxy {
         let pool = &mut self.pools[pool_index];
         let max = pool.options.client_connections_max;
         let full = max > 0 && pool.stats.client_connections >= u64::from(max);
-        if full || self.clients.len() >= self.limits.clients_max as usize {
+        if full || pool.removed || self.clients.len() >= self.limits.clients_max as usize {
             pool.stats.client_refused += 1;
             return None;
         }
         pool.stats.client_connections += 1;
         pool.stats.client_connections_total += 1;
         let key = self.clients.insert(Client::new(pool_index as u32, self.now));
-        let token = Token::new(Kind::Client, key.index, key.generation);
+        let token = Client::token(key);
         self.actions.push_back(Action::RecvStart(token, CLIENT_CREDIT));
+        if self.draining {
+            self.clients.at_mut(key.index).timer_set = true;
+            self.wheel.insert(self.now + FIRST_REQUEST_TIMEOUT, Timer::Client(key));
+        }
         Some(token)
     }
 
@@ -203,9 +225,8 @@ impl Proxy {
             self.client_close(key);
             return;
         }
-        if !client.out.is_empty() && !client.dirty {
-            client.dirty = true;
-            self.clients_dirty.push(key);
+        if !client.out.is_empty() {
+            client.mark_dirty(key, &mut self.clients_dirty);
         }
         if client.is_watched() || self.ending {
             self.client_may_resume(key);
@@ -222,7 +243,7 @@ impl Proxy {
 
     /// The registration of an accepted socket failed: the client never was.
     pub fn handle_adopt_failed(&mut self, token: Token) {
-        let key = Key { index: token.index(), generation: token.generation() };
+        let key = key_of(token);
         self.actions.retain(|action| !matches!(action, Action::RecvStart(t, _) if *t == token));
         if let Some(client) = self.clients.remove(key) {
             let stats = &mut self.pools[client.pool as usize].stats;
@@ -235,6 +256,10 @@ impl Proxy {
     pub(crate) fn client_timer(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.timer_set = false;
+        if self.ending {
+            self.client_finish_if_done(key);
+        }
+        let Some(client) = self.clients.get_mut(key) else { return };
         let timeout = self.pools[client.pool as usize].options.client_stall_timeout;
         let (Some(timeout), false) = (timeout, client.is_closing()) else { return };
         let half_sent = client.input_size() > 0 || client.skip > 0;
@@ -326,7 +351,7 @@ impl Proxy {
             return;
         }
         client.receiving = true;
-        let token = Token::new(Kind::Client, key.index, key.generation);
+        let token = Client::token(key);
         self.actions.push_back(Action::RecvStart(token, CLIENT_CREDIT));
     }
 
@@ -379,6 +404,6 @@ impl Proxy {
                 self.records.remove_at(index);
             }
         }
-        self.actions.push_back(Action::Close(Token::new(Kind::Client, key.index, key.generation)));
+        self.actions.push_back(Action::Close(Client::token(key)));
     }
 }

@@ -26,7 +26,6 @@ pub(crate) struct SplitScratch {
     picks: Vec<u32>,
     /// Where the keys of each part begin in `picks`; one more for the end.
     starts: Vec<u32>,
-    encoded: Vec<u8>,
 }
 
 impl SplitScratch {
@@ -130,24 +129,21 @@ impl Proxy {
         frame: &[u8],
     ) {
         let pool_index = self.clients.at(client.index).pool as usize;
+        let index = self.records.insert(Record::new(Owner::Part { parent, part })).index;
+        let connection =
+            match self.connection_for(pool_index, server as usize, client.index as usize) {
+                Ok(connection) => connection,
+                Err(error) => return self.fail(index, error),
+            };
         let protocol = self.pools[pool_index].options.protocol;
-        let scratch = &mut self.split_scratch;
+        let scratch = &self.split_scratch;
         let range = scratch.starts[part as usize]..scratch.starts[part as usize + 1];
         let picks = &scratch.picks[range.start as usize..range.end as usize];
-        scratch.encoded.clear();
         let wire = request.bytes(frame, &self.scratch);
-        let keys = &self.scratch.keys;
-        protocol.encode_part(request, wire, keys, picks, &mut scratch.encoded);
-        let index = self.records.insert(Record::new(Owner::Part { parent, part })).index;
-        match self.connection_for(pool_index, server as usize, client.index as usize) {
-            Ok(connection) => {
-                let encoded = std::mem::take(&mut self.split_scratch.encoded);
-                self.forward_bytes(connection, &encoded);
-                self.split_scratch.encoded = encoded;
-                self.enqueue(connection, index, protocol.expect_of_part(request));
-            }
-            Err(error) => self.fail(index, error),
-        }
+        let mut encoded = self.buffers.take(0);
+        protocol.encode_part(request, wire, &self.scratch.keys, picks, &mut encoded);
+        self.forward_owned(connection, encoded);
+        self.enqueue(connection, index, protocol.expect_of_part(request));
     }
 
     /// One part has come or failed; with the last one the request is answered.

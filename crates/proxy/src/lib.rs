@@ -26,6 +26,7 @@ mod errors;
 mod fragment;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod gather;
 pub mod options;
 mod pool;
 mod proxy;

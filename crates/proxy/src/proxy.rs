@@ -314,10 +314,7 @@ impl Proxy {
                 if !quiet {
                     client.out.push(bytes, &mut self.buffers);
                     self.buffered_bytes += bytes.len();
-                    if !client.dirty {
-                        client.dirty = true;
-                        self.clients_dirty.push(key);
-                    }
+                    client.mark_dirty(key, &mut self.clients_dirty);
                 }
                 // For most there is no more to do.
                 if !client.requests.is_empty() || client.is_watched() || self.ending {
@@ -380,6 +377,6 @@ impl Proxy {
 }
 
 #[inline]
-fn key_of(token: Token) -> Key {
+pub(crate) fn key_of(token: Token) -> Key {
     Key { index: token.index(), generation: token.generation() }
 }

@@ -35,6 +35,7 @@ impl Proxy {
         }
         assert!(pool.options.protocol == options.protocol, "a pool keeps its protocol");
         let lanes_count = options.server_connections_per_worker as usize;
+        let timeout = options.request_timeout;
         let seed = self.random.next();
         let places = pool.reconfigure(options, seed, self.now);
         let retired = pool.retired_index();
@@ -45,6 +46,9 @@ impl Proxy {
                 self.retire(key, place);
             } else {
                 conn.server = place as u32;
+            }
+            if let Some(timeout) = timeout {
+                self.shorten_deadlines(key, timeout);
             }
         }
     }
@@ -68,6 +72,8 @@ impl Proxy {
         if !pool.removed || pool.stats.client_connections > 0 {
             return;
         }
+        let still = |pool: &Pool| pool.removed && pool.stats.client_connections > 0;
+        self.ending = self.draining || self.pools.iter().any(still);
         for key in self.connections_of(index) {
             let server = self.conns.at(key.index).server as usize;
             self.pools[index].servers[server].lanes.fill(None);

@@ -15,6 +15,8 @@
 //! response still comes, which goes to nobody. Invariant: the n-th response of a connection belongs
 //! to the n-th request of its queue.
 
+use std::time::Duration;
+
 use base::slab::Key;
 use base::{Chain, Kind, RecvEnd, SocketError, Time, Token};
 use protocol::{Expect, Framed, ResponseState};
@@ -22,16 +24,10 @@ use protocol::{Expect, Framed, ResponseState};
 use crate::action::Action;
 use crate::canary::Canary;
 use crate::errors::RequestError;
+use crate::gather::{RESERVE_MAX, SIZE_MIN};
 use crate::proxy::{Proxy, Timer};
 use crate::request::{Fifo, NONE, Owner, Record, Side};
 use crate::stats::ServerStats;
-
-/// A response that is gathered grows by at least so many bytes at a time, when the framer can't say
-/// how many it needs.
-const GATHER_SIZE_MIN: usize = 64;
-
-/// So much room is made for a length that was only declared.
-pub(crate) const GATHER_RESERVE_MAX: usize = 32 << 10;
 
 /// Waiting time after the first failed attempt to connect; it doubles with each further one.
 const RETRY_MIN_MS: u64 = 5;
@@ -115,12 +111,12 @@ impl Proxy {
     }
 
     /// Doubles with each failure; half of it is drawn, so that workers do not knock together.
-    fn retry_wait(&mut self, key: Key) -> std::time::Duration {
+    fn retry_wait(&mut self, key: Key) -> Duration {
         let conn = self.conns.at(key.index);
         let server = &self.pools[conn.pool as usize].servers[conn.server as usize];
         let full_ms = (RETRY_MIN_MS << server.attempts_failed.min(6)).min(RETRY_MAX_MS);
         let drawn_us = self.random.next() % (full_ms * 500);
-        std::time::Duration::from_micros(full_ms * 500 + drawn_us)
+        Duration::from_micros(full_ms * 500 + drawn_us)
     }
 
     pub(crate) fn server_received(&mut self, key: Key, bytes: &[u8]) {
@@ -149,7 +145,7 @@ impl Proxy {
                 Framed::Incomplete { need } => {
                     debug_assert!(need > 0);
                     conn.need = need;
-                    conn.input = self.buffers.take(rest.len() + need.min(GATHER_RESERVE_MAX));
+                    conn.input = self.buffers.take(rest.len() + need.min(RESERVE_MAX));
                     conn.input.extend_from_slice(rest);
                     self.buffered_bytes += rest.len();
                     return;
@@ -224,7 +220,7 @@ impl Proxy {
             return;
         }
         let (pool, server) = (conn.pool as usize, conn.server as usize);
-        let timeout = self.pools[pool].options.request_timeout;
+        let grace = self.grace(pool);
         let mut expired_count = 0;
         let mut index = self.conns.at(key.index).queue.head();
         while index != NONE {
@@ -236,7 +232,7 @@ impl Proxy {
                 (Some(deadline), Owner::Nobody) => {
                     // Already answered with an error, or the client is gone: for how long may the
                     // server keep its neighbours waiting?
-                    if timeout.is_some_and(|timeout| deadline + timeout <= now) {
+                    if deadline + grace <= now {
                         self.break_connection(key, RequestError::TimedOut);
                         return;
                     }
@@ -325,8 +321,11 @@ impl Proxy {
         }
         conn.out.push(&pool.handshake.bytes, &mut self.buffers);
         self.buffered_bytes += pool.handshake.bytes.len();
+        let options = &pool.options;
+        let deadline = self.now + options.request_timeout.unwrap_or(options.connect_timeout);
         for _ in 0..pool.handshake.responses_count {
-            let index = self.records.insert(Record::new(Owner::Nobody)).index;
+            let record = Record { deadline: Some(deadline), ..Record::new(Owner::Nobody) };
+            let index = self.records.insert(record).index;
             conn.queue.push(&mut self.records, index);
         }
     }
@@ -401,25 +400,37 @@ impl Proxy {
         if conn.state == State::Closing {
             return;
         }
-        let options = &self.pools[conn.pool as usize].options;
-        let head = conn.queue.head();
-        let mut deadline = (conn.state == State::Connecting).then_some(conn.connect_deadline);
-        if head != NONE {
-            let record = self.records.at(head);
-            let due = match (record.deadline, record.owner) {
-                // It has had its error; what runs now is the time that its neighbours may wait.
-                (Some(due), Owner::Nobody) if due <= self.now => {
-                    options.request_timeout.map(|timeout| due + timeout)
-                }
-                (due, _) => due,
-            };
-            // The first to expire may stand behind those that have had their error.
-            let behind = self.first_deadline_after(key, self.now);
-            deadline = [deadline, due, behind].into_iter().flatten().min();
-        }
-        if let Some(deadline) = deadline {
+        let connect = (conn.state == State::Connecting).then_some(conn.connect_deadline);
+        if let Some(deadline) = [connect, self.next_due(key)].into_iter().flatten().min() {
             self.fire_by(key, deadline);
         }
+    }
+
+    /// When the first request of a connection's queue runs out of time, or, when it has had its
+    /// error, the server's time to answer it all the same.
+    fn next_due(&self, key: Key) -> Option<Time> {
+        let conn = self.conns.at(key.index);
+        let mut given_up = None;
+        let mut index = conn.queue.head();
+        while index != NONE {
+            match self.records.at(index).deadline {
+                Some(deadline) if deadline > self.now => {
+                    return Some(given_up.map_or(deadline, |at: Time| at.min(deadline)));
+                }
+                Some(deadline) => {
+                    given_up.get_or_insert(deadline + self.grace(conn.pool as usize));
+                }
+                None => {}
+            }
+            index = conn.queue.next(&self.records, index);
+        }
+        given_up
+    }
+
+    /// How long a server that has let a request's deadline pass may keep those behind it waiting.
+    fn grace(&self, pool: usize) -> Duration {
+        let options = &self.pools[pool].options;
+        options.request_timeout.unwrap_or(options.connect_timeout)
     }
 
     /// Sets the connection's timer, unless it fires by then anyway.
@@ -430,18 +441,6 @@ impl Proxy {
             conn.timer_at = deadline;
             self.wheel.insert(deadline, Timer::Server(key));
         }
-    }
-
-    fn first_deadline_after(&self, key: Key, now: Time) -> Option<Time> {
-        let queue = &self.conns.at(key.index).queue;
-        let mut index = queue.head();
-        while index != NONE {
-            match self.records.at(index).deadline {
-                Some(deadline) if deadline > now => return Some(deadline),
-                _ => index = queue.next(&self.records, index),
-            }
-        }
-        None
     }
 }
 
@@ -458,7 +457,7 @@ impl Proxy {
     fn gather_response<'a>(&mut self, key: Key, mut rest: &'a [u8]) -> Option<&'a [u8]> {
         while !rest.is_empty() {
             let conn = self.conns.at_mut(key.index);
-            let size = conn.need.max(GATHER_SIZE_MIN).min(rest.len());
+            let size = conn.need.max(SIZE_MIN).min(rest.len());
             conn.input.extend_from_slice(&rest[..size]);
             self.buffered_bytes += size;
             if size < conn.need {
@@ -522,14 +521,12 @@ impl Proxy {
         pool.record_success(conn.server as usize);
         conn.queue_size -= u64::from(request_size);
         conn.queue.pop(&mut self.records);
+        let retired = conn.retired;
         match response {
             Response::Borrowed(bytes) => self.complete(head, bytes),
             Response::Owned(bytes) => self.complete_owned(head, bytes),
         }
-        if self.conns.at(key.index).retired {
-            return !self.close_if_done(key);
-        }
-        true
+        !(retired && self.close_if_done(key))
     }
 
     /// The deliberate bug [`Canary::LateReplyToNext`].
@@ -540,6 +537,18 @@ impl Proxy {
             conn.queue_size -= u64::from(self.records.at(head).size);
             self.free_if_unqueued(head);
         }
+    }
+
+    /// A time-out that has become shorter holds for what is on its way, too.
+    pub(crate) fn shorten_deadlines(&mut self, key: Key, timeout: Duration) {
+        let latest = self.now + timeout;
+        let mut index = self.conns.at(key.index).queue.head();
+        while index != NONE {
+            let record = self.records.at_mut(index);
+            record.deadline = Some(record.deadline.map_or(latest, |deadline| deadline.min(latest)));
+            index = self.conns.at(key.index).queue.next(&self.records, index);
+        }
+        self.set_server_timer(key);
     }
 
     /// Takes a connection out of use that is counted to `server` so far.

@@ -70,7 +70,7 @@ fn any_cut_of_the_stream_gives_the_same_conversation() {
         let server = rig.server(0);
         let forwarded = rig.take(server);
         let expected = [&requests[..27], &requests[41..]].concat();
-        assert_eq!(forwarded.len(), expected.len(), "cut every {size} bytes");
+        assert_eq!(forwarded.as_bytes(), expected, "cut every {size} bytes");
         for piece in responses.chunks(size) {
             rig.feed(server, piece);
         }
@@ -534,4 +534,72 @@ fn replies_that_wait_for_their_turn_are_limited() {
     rig.feed(other, &command(&["GET", &keys[1]]));
     rig.feed(second, b"$1\r\nb\r\n");
     assert_eq!(rig.take(other), "$1\r\nb\r\n");
+}
+
+/// The handshake stands first in the connection's queue and is never answered.
+#[test]
+fn a_server_that_does_not_answer_the_handshake_is_given_up() {
+    let mut options = pool(Protocol::Redis, 1);
+    options.database = 1;
+    options.request_timeout = Some(Duration::from_millis(100));
+    let mut rig = Rig::new(options);
+    let client = rig.client();
+    rig.feed(client, &command(&["GET", "a"]));
+    let server = rig.server(0);
+    rig.advance(Duration::from_millis(101));
+    assert_eq!(rig.take(client), "-ERR Connection timed out\r\n");
+    assert!(!rig.is_closed(server));
+    assert!(rig.proxy.poll_deadline().is_some());
+    rig.advance(Duration::from_millis(101));
+    assert!(rig.is_closed(server));
+}
+
+#[test]
+fn a_server_that_does_not_answer_the_handshake_is_given_up_without_a_request_too() {
+    let mut options = pool(Protocol::Redis, 1);
+    options.database = 1;
+    options.preconnect = true;
+    let mut rig = Rig::new(options);
+    rig.proxy.preconnect();
+    rig.advance(Duration::ZERO);
+    let server = rig.server(0);
+    rig.advance(Duration::from_secs(5));
+    rig.advance(Duration::from_secs(6));
+    assert!(rig.is_closed(server));
+}
+
+#[test]
+fn a_paused_client_is_not_refused_for_what_it_has_sent_whole() {
+    let limits = proxy::options::WorkerLimits { buffered_bytes_max: 1000, ..Default::default() };
+    let mut options = pool(Protocol::Redis, 1);
+    options.client_requests_inflight_max = 10;
+    let mut rig = Rig::with_limits(options, limits);
+    let client = rig.client();
+    let request = command(&["SET", "a", &"x".repeat(100)]);
+    rig.feed(client, &request.repeat(1000));
+    assert!(!rig.is_closed(client));
+    let server = rig.server(0);
+    let mut answered = 0;
+    while answered < 1000 {
+        let requests = rig.take(server).matches("SET").count();
+        assert!(requests > 0);
+        answered += requests;
+        rig.feed(server, &b"+OK\r\n".repeat(requests));
+    }
+    assert_eq!(rig.take(client), "+OK\r\n".repeat(1000));
+}
+
+#[test]
+fn a_client_that_comes_while_draining_may_ask_once_and_is_not_waited_for() {
+    let mut rig = rig(1);
+    rig.proxy.drain();
+    let (silent, asking) = (rig.client(), rig.client());
+    assert!(!rig.is_closed(silent));
+    rig.feed(asking, &command(&["GET", "a"]));
+    rig.advance(Duration::from_millis(101));
+    assert!(rig.is_closed(silent) && !rig.is_closed(asking));
+    let server = rig.server(0);
+    rig.feed(server, b"$1\r\na\r\n");
+    assert_eq!(rig.take(asking), "$1\r\na\r\n");
+    assert!(rig.is_closed(asking));
 }

@@ -111,20 +111,27 @@ fn a_retired_connection_that_breaks_fails_what_it_owed_and_nothing_else() {
 }
 
 #[test]
-fn a_new_password_means_new_connections() {
-    let mut rig = Rig::new(servers(&[0]));
-    let client = rig.client();
-    rig.feed(client, &get("a"));
-    let before = rig.server(0);
-    let options = PoolOptions { database: 5, ..servers(&[0]) };
-    reload(&mut rig, Some(options));
-    rig.feed(client, &get("a"));
-    let after = rig.server(0);
-    assert_ne!(before, after);
-    rig.feed(before, b"$1\r\n1\r\n");
-    rig.feed(after, b"+OK\r\n$1\r\n2\r\n");
-    assert_eq!(rig.take(client), "$1\r\n1\r\n$1\r\n2\r\n");
-    assert!(rig.is_closed(before));
+fn a_new_password_or_database_means_new_connections() {
+    let password = PoolOptions { password: Some(b"p".to_vec()), ..servers(&[0]) };
+    let database = PoolOptions { database: 5, ..servers(&[0]) };
+    for options in [password, database] {
+        let mut rig = Rig::new(servers(&[0]));
+        let client = rig.client();
+        rig.feed(client, &get("a"));
+        let before = rig.server(0);
+        reload(&mut rig, Some(options.clone()));
+        if options.password.is_some() {
+            // What was asked before is answered; from now on the client must say it, too.
+            rig.feed(client, b"*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n");
+        }
+        rig.feed(client, &get("a"));
+        let after = rig.server(0);
+        assert_ne!(before, after);
+        rig.feed(before, b"$1\r\n1\r\n");
+        rig.feed(after, b"+OK\r\n$1\r\n2\r\n");
+        assert_eq!(rig.take(client).replace("+OK\r\n", ""), "$1\r\n1\r\n$1\r\n2\r\n");
+        assert!(rig.is_closed(before));
+    }
 }
 
 #[test]
@@ -171,4 +178,27 @@ fn fewer_connections_to_a_server_are_as_good_as_more() {
     rig.feed(first, b"$1\r\n1\r\n$1\r\n3\r\n");
     assert_eq!((rig.take(one).as_str(), rig.take(two).as_str()), ("$1\r\n1\r\n", "$1\r\n3\r\n"));
     assert_eq!(rig.proxy.stats().pools[0].servers[0].connections, 1);
+}
+
+#[test]
+fn a_shorter_time_out_holds_for_what_is_on_its_way() {
+    let slow = PoolOptions { request_timeout: Some(Duration::from_secs(60)), ..servers(&[0]) };
+    let mut rig = Rig::new(slow);
+    let client = rig.client();
+    rig.feed(client, &get("a"));
+    let quick = PoolOptions { request_timeout: Some(Duration::from_secs(1)), ..servers(&[0]) };
+    reload(&mut rig, Some(quick));
+    rig.feed(client, &get("b"));
+    rig.advance(Duration::from_millis(1001));
+    assert_eq!(rig.take(client), "-ERR Connection timed out\r\n".repeat(2));
+}
+
+#[test]
+fn a_pool_that_is_gone_takes_no_client() {
+    let mut rig = Rig::new(servers(&[0]));
+    reload(&mut rig, None);
+    assert!(rig.proxy.handle_accepted(0).is_none());
+    // It may come back.
+    reload(&mut rig, Some(servers(&[0])));
+    assert!(rig.proxy.handle_accepted(0).is_some());
 }

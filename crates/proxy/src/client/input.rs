@@ -8,13 +8,9 @@ use protocol::{Forward, Parsed, Request, Route, Then};
 
 use super::State;
 use crate::canary::Canary;
+use crate::gather::{RESERVE_MAX, SIZE_MIN};
 use crate::proxy::Proxy;
 use crate::request::{Owner, Record};
-use crate::server::GATHER_RESERVE_MAX;
-
-/// A request that is gathered grows by at least so many bytes at a time, when the parser can't say
-/// how many it needs.
-const GATHER_SIZE_MIN: usize = 64;
 
 /// While the worker holds more than it should, an unfinished request may not grow beyond this.
 const LARGE_INPUT_SIZE: usize = 64 << 10;
@@ -53,7 +49,7 @@ impl Proxy {
     pub(super) fn gather<'a>(&mut self, key: Key, mut rest: &'a [u8]) -> Option<&'a [u8]> {
         while !rest.is_empty() {
             let client = self.clients.get_mut(key)?;
-            let size = client.need.max(GATHER_SIZE_MIN).min(rest.len());
+            let size = client.need.max(SIZE_MIN).min(rest.len());
             client.input.extend_from_slice(&rest[..size]);
             self.buffered_bytes += size;
             if size < client.need {
@@ -218,9 +214,9 @@ impl Proxy {
     fn admit(&mut self, key: Key, request: Request, mut frame: Frame<'_>) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let pool_index = client.pool as usize;
-        let index = self.records.insert(Record::new(Owner::Client(key))).index;
+        let record = Record { quiet: request.quiet, ..Record::new(Owner::Client(key)) };
+        let index = self.records.insert(record).index;
         client.requests.push(&mut self.records, index);
-        self.records.at_mut(index).quiet = request.quiet;
         let wire = match request.forward {
             Forward::Verbatim => frame.bytes(),
             Forward::Rewritten { .. } => request.bytes(frame.bytes(), &self.scratch),
@@ -275,7 +271,7 @@ impl Proxy {
             return;
         }
         if client.input.capacity() == 0 {
-            client.input = self.buffers.take(bytes.len() + client.need.min(GATHER_RESERVE_MAX));
+            client.input = self.buffers.take(bytes.len() + client.need.min(RESERVE_MAX));
             client.input_start = 0;
         }
         client.input.extend_from_slice(bytes);
@@ -297,7 +293,8 @@ impl Proxy {
             return;
         }
         let Some(client) = self.clients.get_mut(key) else { return };
-        if client.input_size() <= LARGE_INPUT_SIZE {
+        // What a paused client has sent is whole requests, and as much as its credit at the most.
+        if client.paused || client.input_size() <= LARGE_INPUT_SIZE {
             return;
         }
         client.state = State::Finishing;

@@ -3,8 +3,8 @@
 //! Invariant: replies leave in the order of the requests; at most one send is under way.
 
 use base::slab::Key;
-use base::{Kind, Token};
 
+use super::Client;
 use crate::action::Action;
 use crate::canary::Canary;
 use crate::errors::RequestError;
@@ -22,7 +22,7 @@ impl Proxy {
         self.buffered_bytes += reply.len();
         if client.requests.is_empty() {
             client.out.push(reply, &mut self.buffers);
-            self.mark_client_dirty(key);
+            client.mark_dirty(key, &mut self.clients_dirty);
             return;
         }
         let mut bytes = self.buffers.take(reply.len());
@@ -76,9 +76,8 @@ impl Proxy {
                 self.records.remove_at(head);
             }
         }
-        if !client.out.is_empty() && !client.dirty {
-            client.dirty = true;
-            self.clients_dirty.push(key);
+        if !client.out.is_empty() {
+            client.mark_dirty(key, &mut self.clients_dirty);
         }
         if client.is_watched() || self.ending {
             self.client_may_resume(key);
@@ -92,9 +91,8 @@ impl Proxy {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.held_size += size;
         let options = &self.pools[client.pool as usize].options;
-        if client.output_size() > options.client_output_max && !client.dirty {
-            client.dirty = true;
-            self.clients_dirty.push(key);
+        if client.output_size() > options.client_output_max {
+            client.mark_dirty(key, &mut self.clients_dirty);
         }
     }
 
@@ -123,17 +121,8 @@ impl Proxy {
         client.sending = true;
         client.sending_size = client.out.len();
         self.stats_sends += 1;
-        let token = Token::new(Kind::Client, key.index, key.generation);
+        let token = Client::token(key);
         Some(Action::Send(token, client.out.take()))
-    }
-
-    pub(crate) fn mark_client_dirty(&mut self, key: Key) {
-        if let Some(client) = self.clients.get_mut(key)
-            && !client.dirty
-        {
-            client.dirty = true;
-            self.clients_dirty.push(key);
-        }
     }
 
     /// A request gets an error in place of a response.
