@@ -94,7 +94,14 @@ mod tests {
             buffers.give(Vec::with_capacity(Buffers::SIZE_MAX));
         }
         assert!(buffers.kept_bytes() <= Buffers::KEPT_BYTES_MAX);
-        buffers.give(Vec::with_capacity(Buffers::SIZE_MAX * 2));
-        assert!(buffers.kept_bytes() <= Buffers::KEPT_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_fits_no_class_is_not_kept() {
+        let mut buffers = Buffers::new();
+        for size in [0, Buffers::SIZE_MIN / 2, 300, Buffers::SIZE_MAX * 2] {
+            buffers.give(Vec::with_capacity(size));
+            assert_eq!(buffers.kept_bytes(), 0, "{size}");
+        }
     }
 }

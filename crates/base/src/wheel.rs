@@ -174,6 +174,23 @@ mod tests {
         }
     }
 
+    /// Whoever sleeps until `next_deadline` is woken once a level at the most before a timer fires,
+    /// and not for nothing all the time.
+    #[test]
+    fn few_wakes_lead_to_a_deadline() {
+        for delay in [1, 63, 64, 5000, 262_143, 262_145, 16_000_000] {
+            let mut wheel = TimerWheel::new(ms(777));
+            wheel.insert(ms(777 + delay), ());
+            let (mut due, mut wakes) = (Vec::new(), 0);
+            while due.is_empty() {
+                let next = wheel.next_deadline().expect("a timer is set");
+                wheel.expire(next, &mut due);
+                wakes += 1;
+            }
+            assert!(wakes <= LEVEL_COUNT, "{wakes} wakes for {delay} ms");
+        }
+    }
+
     #[test]
     fn a_deadline_that_has_passed_fires_at_the_next_tick() {
         let mut wheel = TimerWheel::new(ms(100));

@@ -3,14 +3,14 @@
 //! Not for secrets. Invariant: the same seed gives the same numbers on every machine, which is what
 //! makes a request stream repeatable.
 
+use base::SplitMix64;
+use base::random::STEP;
+
 /// Mixes 64 bits so that inputs that differ in one bit give unrelated outputs (splitmix64's
 /// finish).
 #[inline]
 pub fn mix(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    SplitMix64::new(value).peek()
 }
 
 /// A generator with 64 bits of state (splitmix64): cheap enough to be made anew for each request,
@@ -29,7 +29,7 @@ impl Rng {
     #[inline]
     pub fn bits(&mut self) -> u64 {
         let bits = mix(self.0);
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.0 = self.0.wrapping_add(STEP);
         bits
     }
 

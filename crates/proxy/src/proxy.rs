@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 
 use base::slab::Key;
-use base::{Address, Buffers, Chain, Kind, RecvEnd, Slab, SocketError, Time, TimerWheel, Token};
+use base::{
+    Address, Buffers, Chain, Kind, RecvEnd, Slab, SocketError, SplitMix64, Time, TimerWheel, Token,
+};
 use protocol::Scratch;
 
 use crate::action::Action;
@@ -28,19 +30,6 @@ pub(crate) enum Timer {
     Server(Key),
 }
 
-/// Small, fast and seeded: jitter needs no more (Vigna, splitmix64).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 /// See the module's text and the crate's.
 pub struct Proxy {
     pub(crate) pools: Vec<Pool>,
@@ -58,7 +47,7 @@ pub struct Proxy {
     pub(crate) clients_resumable: Vec<Key>,
     /// Bytes of unfinished requests, forwarded requests and waiting replies.
     pub(crate) buffered_bytes: usize,
-    pub(crate) random: Random,
+    pub(crate) random: SplitMix64,
     /// Clients are closed as soon as they are owed nothing.
     pub(crate) draining: bool,
     /// The same for some clients at least: a pool was removed.
@@ -73,9 +62,9 @@ impl Proxy {
     /// A proxy for these pools, none of whose servers is resolved yet. `seed` feeds what is drawn:
     /// the distribution `random` and the jitter of reconnecting.
     pub fn new(pools: Vec<PoolOptions>, limits: WorkerLimits, seed: u64, now: Time) -> Proxy {
-        let mut random = Random(seed);
+        let mut random = SplitMix64::new(seed);
         Proxy {
-            pools: pools.into_iter().map(|options| Pool::new(options, random.next())).collect(),
+            pools: pools.into_iter().map(|options| Pool::new(options, random.draw())).collect(),
             limits,
             clients: Slab::new(),
             conns: Slab::new(),

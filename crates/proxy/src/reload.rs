@@ -19,7 +19,7 @@ impl Proxy {
         for (index, options) in pools.into_iter().enumerate() {
             match options {
                 Some(options) if index == self.pools.len() => {
-                    let seed = self.random.next();
+                    let seed = self.random.draw();
                     self.pools.push(Pool::new(options, seed));
                 }
                 Some(options) => self.reload_pool(index, options),
@@ -36,7 +36,7 @@ impl Proxy {
         assert!(pool.options.protocol == options.protocol, "a pool keeps its protocol");
         let lanes_count = options.server_connections_per_worker as usize;
         let timeout = options.request_timeout;
-        let seed = self.random.next();
+        let seed = self.random.draw();
         let places = pool.reconfigure(options, seed, self.now);
         let retired = pool.retired_index();
         for key in self.connections_of(index) {

@@ -115,7 +115,7 @@ impl Proxy {
         let conn = self.conns.at(key.index);
         let server = &self.pools[conn.pool as usize].servers[conn.server as usize];
         let full_ms = (RETRY_MIN_MS << server.attempts_failed.min(6)).min(RETRY_MAX_MS);
-        let drawn_us = self.random.next() % (full_ms * 500);
+        let drawn_us = self.random.draw() % (full_ms * 500);
         Duration::from_micros(full_ms * 500 + drawn_us)
     }
 
