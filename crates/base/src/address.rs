@@ -18,6 +18,11 @@ impl Address {
     pub const PATH_SIZE_MAX: usize = 107;
 }
 
+/// The host of an address as it is typed, `[::1]` or `::1`.
+pub fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

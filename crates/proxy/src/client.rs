@@ -234,11 +234,19 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn client_closed(&mut self, key: Key) {
-        let Some(client) = self.clients.remove(key) else { return };
+    pub(crate) fn client_closed(&mut self, key: Key) -> Option<usize> {
+        let client = self.clients.remove(key)?;
         debug_assert!(client.is_closing());
-        self.pools[client.pool as usize].stats.client_connections -= 1;
-        self.let_servers_go(client.pool as usize);
+        let pool = client.pool as usize;
+        self.pools[pool].stats.client_connections -= 1;
+        self.let_servers_go(pool);
+        Some(pool)
+    }
+
+    /// A connection was turned away before it became a client, since the pool has as many as it
+    /// may.
+    pub fn count_refused(&mut self, pool_index: usize) {
+        self.pools[pool_index].stats.client_refused += 1;
     }
 
     /// The registration of an accepted socket failed: the client never was.

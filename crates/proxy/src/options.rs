@@ -87,8 +87,9 @@ pub struct PoolOptions {
     pub preconnect: bool,
     /// Whether, and when, a failing server leaves the continuum.
     pub health: HealthOptions,
-    /// Clients that each worker accepts for this pool; beyond it they are closed at once.
-    /// 0, the default, is no limit but the process's descriptors.
+    /// Clients of this pool in the whole process; beyond it they are closed at once. One proxy
+    /// takes no more by itself, and the runtime counts those of all workers together. 0, the
+    /// default, is no limit but the process's descriptors.
     pub client_connections_max: u32,
     /// What clients must, and servers are, told first. Default none.
     pub password: Option<Vec<u8>>,

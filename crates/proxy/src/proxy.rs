@@ -162,13 +162,14 @@ impl Proxy {
         }
     }
 
-    /// A connection is gone; its token may be used again.
-    pub fn handle_closed(&mut self, token: Token) {
+    /// A connection is gone; its token may be used again. Gives the pool that a client was of.
+    pub fn handle_closed(&mut self, token: Token) -> Option<usize> {
         match token.kind() {
-            Kind::Client => self.client_closed(key_of(token)),
+            Kind::Client => return self.client_closed(key_of(token)),
             Kind::Server => self.server_closed(key_of(token)),
             Kind::Listener => {}
         }
+        None
     }
 
     /// Ends a turn: timers fire, and clients that were paused and owe little by now go on. Replies

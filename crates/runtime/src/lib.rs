@@ -18,6 +18,7 @@ pub mod snapshot;
 pub mod stats_server;
 pub mod worker;
 
+pub use base::address::without_brackets;
 pub use base::{Address, Time};
 pub use proxy::options::PoolOptions;
 pub use proxy::stats::WorkerStats;

@@ -17,7 +17,7 @@ use event::{
     listen_socket, uring_supported,
 };
 use proxy::Proxy;
-use proxy::options::{PoolOptions, WorkerLimits};
+use proxy::options::{PoolOptions, ServerAddress, WorkerLimits};
 use proxy::stats::WorkerStats;
 use tracing::{error, info, warn};
 
@@ -107,10 +107,11 @@ impl<W: Waker + Sync> Control for Mailbox<OwnedFd, W> {
 
 /// What the threads of the control side share.
 pub(crate) struct Shared {
-    pub(crate) workers: Vec<Arc<dyn Control>>,
+    workers: Vec<Arc<dyn Control>>,
     pub(crate) book: Arc<AddressBook>,
     pools: Mutex<Pools>,
     balance: Arc<Balance>,
+    last_stats: Mutex<Vec<WorkerStats>>,
     started: Instant,
     stopping: AtomicBool,
 }
@@ -128,6 +129,23 @@ impl Shared {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says where the servers with this name are now. No reload comes between, so that an index
+    /// means what it meant to the worker.
+    pub(crate) fn tell_address(&self, is_named: impl Fn(&ServerAddress) -> bool, to: &Address) {
+        let pools = self.lock_pools();
+        for (pool, options) in pools.by_index.iter().enumerate() {
+            for (server, options) in options.iter().flat_map(|p| &p.servers).enumerate() {
+                if !is_named(&options.address) {
+                    continue;
+                }
+                for worker in &self.workers {
+                    let address = Some(to.clone());
+                    worker.send(Message::SetAddress { pool, server, address });
+                }
+            }
+        }
+    }
+
     /// The pools that run, by index.
     pub(crate) fn pools(&self) -> Vec<Option<PoolOptions>> {
         self.lock_pools().by_index.clone()
@@ -137,16 +155,24 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// What each worker has counted; of one that does not answer in time, what it said last, so
+    /// that no sum ever falls.
     fn stats(&self) -> Vec<WorkerStats> {
-        let (sender, answers) = bounded(self.workers.len());
-        let asked = self
-            .workers
-            .iter()
-            .filter(|worker| worker.send(Message::Stats(sender.clone())))
-            .count();
-        drop(sender);
+        let ask = |worker: &Arc<dyn Control>| {
+            let (sender, answer) = bounded(1);
+            worker.send(Message::Stats(sender));
+            answer
+        };
+        let answers: Vec<_> = self.workers.iter().map(ask).collect();
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        (0..asked).map_while(|_| answers.recv_deadline(deadline).ok()).collect()
+        let mut last = self.last_stats.lock().unwrap_or_else(PoisonError::into_inner);
+        last.resize(answers.len(), WorkerStats::default());
+        for (last, answer) in last.iter_mut().zip(answers) {
+            if let Ok(stats) = answer.recv_deadline(deadline) {
+                *last = stats;
+            }
+        }
+        last.clone()
     }
 
     pub(crate) fn stats_json(&self) -> Vec<u8> {
@@ -170,8 +196,7 @@ impl Shared {
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// A running process. Dropping it without [`Process::drain`] leaves its threads running.
@@ -184,9 +209,8 @@ pub struct Process {
 }
 
 /// Starts everything. See [`StartError`] for what can go wrong.
-pub fn start(mut options: ProcessOptions) -> Result<Process, StartError> {
+pub fn start(options: ProcessOptions) -> Result<Process, StartError> {
     let plan = cpus::plan(&options.cpus).map_err(StartError::Cpus)?;
-    share_out(&mut options.pools, plan.len());
     let stats_listener = options.stats_address.as_ref().map(bind_stats).transpose()?;
     match choose(options.event_base) {
         Some(tier) => {
@@ -198,11 +222,9 @@ pub fn start(mut options: ProcessOptions) -> Result<Process, StartError> {
     }
 }
 
-/// The limit of clients is the process's; each worker has its share of it, rounded up.
-fn share_out(pools: &mut [PoolOptions], workers_count: usize) {
-    for pool in pools {
-        pool.client_connections_max = pool.client_connections_max.div_ceil(workers_count as u32);
-    }
+/// How many clients each pool may have, by index.
+fn client_limits(pools: &[Option<PoolOptions>]) -> impl Iterator<Item = u32> {
+    pools.iter().map(|pool| pool.as_ref().map_or(0, |options| options.client_connections_max))
 }
 
 /// Settles which event base it will be, and says why in one line of the log: what may be used of
@@ -218,7 +240,12 @@ fn choose(choice: EventBaseChoice) -> Option<Tier> {
             Some(tier)
         }
         Err(refused) => {
-            warn!("event base: polling, since io_uring is refused: {refused}");
+            let text = format!("event base: polling, since io_uring is refused: {refused}");
+            // Who asked for it is warned.
+            match choice {
+                EventBaseChoice::Uring => warn!("{text}"),
+                _ => info!("{text}"),
+            }
             None
         }
     }
@@ -293,6 +320,7 @@ where
     let mut pending = Vec::new();
     let listeners = open_listeners(options.pools.iter().enumerate(), plan.len())?;
     let by_index: Vec<_> = options.pools.iter().cloned().map(Some).collect();
+    balance.set_limits(client_limits(&by_index));
     let book = Arc::new(AddressBook::default());
     book.look_up_new(&by_index);
     let addresses = book.addresses(&by_index);
@@ -335,6 +363,7 @@ where
         book,
         pools: Mutex::new(Pools { by_index, order }),
         balance,
+        last_stats: Mutex::default(),
         started: Instant::now(),
         stopping: AtomicBool::new(false),
     });
@@ -407,8 +436,8 @@ impl Seat {
         let mut worker = Worker::new(self.index, base, proxy, messages, peers, self.balance);
         for (pool, socket) in self.listeners {
             if let Err(error) = worker.listen(pool, socket) {
-                error!(%error, "a listener can't be registered");
-                return;
+                error!(worker = self.index, %error, "a listener can't be registered");
+                std::process::abort();
             }
         }
         info!(worker = self.index, cpu = self.cpu, "worker runs");
@@ -427,15 +456,15 @@ impl Process {
 
     /// Takes a new set of pools, without closing a client that still has a pool. When a listener
     /// can't be opened nothing changes.
-    pub fn reload(&self, mut wanted: Vec<PoolOptions>) -> Result<(), StartError> {
+    pub fn reload(&self, wanted: Vec<PoolOptions>) -> Result<(), StartError> {
         let workers_count = self.shared.workers.len();
-        share_out(&mut wanted, workers_count);
         let mut pools = self.shared.lock_pools();
         let Plan { mut reload, opened, order } = reload::plan(&pools.by_index, wanted);
         let new = opened.iter().filter_map(|index| Some((*index, reload.pools[*index].as_ref()?)));
         let listeners = open_listeners(new, workers_count)?;
         self.shared.book.look_up_new(&reload.pools);
         reload.addresses = self.shared.book.addresses(&reload.pools);
+        self.shared.balance.set_limits(client_limits(&reload.pools));
         *pools = Pools { by_index: reload.pools.clone(), order };
         let reload = Arc::new(reload);
         for (worker, listeners) in self.shared.workers.iter().zip(listeners) {

@@ -13,7 +13,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use proxy::options::{PoolOptions, ServerAddress};
 use tracing::{info, warn};
 
-use crate::mailbox::Message;
 use crate::process::Shared;
 
 /// How often names that do not resolve are tried again.
@@ -79,7 +78,7 @@ fn literal(address: &ServerAddress) -> Option<Address> {
     match address {
         ServerAddress::Unix(path) => Some(Address::Unix(path.clone())),
         ServerAddress::Inet { host, port } => {
-            let ip = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+            let ip = base::address::without_brackets(host).parse().ok()?;
             Some(Address::Inet(std::net::SocketAddr::new(ip, *port)))
         }
     }
@@ -106,11 +105,14 @@ pub(crate) fn run(shared: &Shared, stop: &Receiver<()>) {
         if stop.recv_timeout(RETRY) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        let pools = shared.pools();
-        for name in names_of(&pools) {
+        for name in names_of(&shared.pools()) {
             let due = shared.book.get(&name).is_none() || round % REFRESH_ROUNDS == 0;
-            if due && look_up(&name, &shared.book, false) {
-                tell(shared, &pools, &name);
+            if due
+                && look_up(&name, &shared.book, false)
+                && let Some(address) = shared.book.get(&name)
+            {
+                let is_named = |server: &ServerAddress| name_of(server).as_ref() == Some(&name);
+                shared.tell_address(is_named, &address);
             }
         }
     }
@@ -119,9 +121,15 @@ pub(crate) fn run(shared: &Shared, stop: &Receiver<()>) {
 /// Whether the address of a name is news.
 fn look_up(name: &Name, book: &AddressBook, first: bool) -> bool {
     let (host, port) = name;
-    match (host.as_str(), *port).to_socket_addrs().map(|mut all| all.next()) {
+    let answer = (host.as_str(), *port).to_socket_addrs().map(|addresses| {
+        let addresses: Vec<_> = addresses.map(Address::Inet).collect();
+        // Name servers turn their answers round; a server stays where it is while it is among them.
+        let known = book.get(name).filter(|known| addresses.contains(known));
+        known.or_else(|| addresses.into_iter().next())
+    });
+    match answer {
         Ok(Some(address)) => {
-            let news = book.set(name, &Address::Inet(address));
+            let news = book.set(name, &address);
             if news {
                 info!(host, %address, "server name resolved");
             }
@@ -136,19 +144,6 @@ fn look_up(name: &Name, book: &AddressBook, first: bool) -> bool {
                 warn!(host, %error, "server name does not resolve; trying each second");
             }
             false
-        }
-    }
-}
-
-fn tell(shared: &Shared, pools: &[Option<PoolOptions>], name: &Name) {
-    for (pool, options) in pools.iter().enumerate() {
-        for (server, server_options) in options.iter().flat_map(|p| &p.servers).enumerate() {
-            if name_of(&server_options.address).as_ref() == Some(name) {
-                for worker in &shared.workers {
-                    let address = shared.book.get(name);
-                    worker.send(Message::SetAddress { pool, server, address });
-                }
-            }
         }
     }
 }

@@ -32,41 +32,68 @@ pub struct WorkerFields {
     pub clients: u32,
 }
 
-/// What each counter of the JSON line means: headings, each with names and meanings.
-pub const DESCRIPTIONS: &[(&str, &[(&str, &str)])] = &[
-    (
-        "pool stats:",
-        &[
-            ("client_eof", "clients that closed their connection"),
-            ("client_err", "clients whose connection broke or was closed by us"),
-            ("client_connections", "clients now"),
-            ("server_ejects", "times that a server was ejected"),
-            ("forward_error", "requests answered with an error because a server gave no response"),
-            ("fragments", "parts that requests with several keys were divided into"),
-            ("client_requests", "well-formed requests"),
-            ("client_faults", "requests refused with an error by the client's fault"),
-            ("client_refused", "clients turned away at the limit"),
-        ],
-    ),
-    (
-        "server stats:",
-        &[
-            ("server_eof", "connections that the server closed"),
-            ("server_err", "connections that broke or could not be opened"),
-            ("server_timedout", "requests and connects that took too long"),
-            ("server_connections", "connections now"),
-            ("server_ejected_at", "time of the last ejection, microseconds since 1970"),
-            ("requests", "requests sent"),
-            ("request_bytes", "bytes of requests sent"),
-            ("responses", "responses received"),
-            ("response_bytes", "bytes of responses received"),
-            ("in_queue", "requests that are not sent yet"),
-            ("in_queue_bytes", "their bytes"),
-            ("out_queue", "requests that are sent and wait for a response"),
-            ("out_queue_bytes", "their bytes"),
-        ],
-    ),
-];
+/// One counter of the JSON line: a row is all that a new one needs.
+struct Counter<S> {
+    name: &'static str,
+    meaning: &'static str,
+    value: fn(&S, Clocks) -> u64,
+}
+
+macro_rules! counters {
+    ($($name:literal, $meaning:literal, $value:expr;)*) => {
+        &[$(Counter { name: $name, meaning: $meaning, value: $value }),*]
+    };
+}
+
+const POOL_COUNTERS: &[Counter<PoolStats>] = counters! {
+    "client_eof", "clients that closed their connection", |s, _| s.client_eof;
+    "client_err", "clients whose connection broke or was closed by us", |s, _| s.client_err;
+    "client_connections", "clients now", |s, _| s.client_connections;
+    "server_ejects", "times that a server was ejected",
+        |s, _| s.servers.iter().map(|server| server.ejects).sum();
+    "forward_error", "requests answered with an error because a server gave no response",
+        |s, _| s.forward_errors;
+    "fragments", "parts that requests with several keys were divided into", |s, _| s.fragments;
+    "client_requests", "well-formed requests", |s, _| s.client_requests;
+    "client_faults", "requests refused with an error by the client's fault",
+        |s, _| s.client_faults;
+    "client_refused", "clients turned away at the limit", |s, _| s.client_refused;
+};
+
+const SERVER_COUNTERS: &[Counter<ServerStats>] = counters! {
+    "server_eof", "connections that the server closed", |s, _| s.eof_count;
+    "server_err", "connections that broke, could not be opened or carried nonsense",
+        |s, _| s.error_count;
+    "server_timedout", "requests and connects that took too long", |s, _| s.timedout_count;
+    "server_connections", "connections now", |s, _| s.connections;
+    "server_ejected_at", "time of the last ejection, microseconds since 1970",
+        |s, clocks| s.ejected_at.map_or(0, |at| clocks.unix_us(at));
+    "requests", "requests sent or to be sent", |s, _| s.requests;
+    "request_bytes", "their bytes", |s, _| s.request_bytes;
+    "responses", "responses received", |s, _| s.responses;
+    "response_bytes", "their bytes", |s, _| s.response_bytes;
+    "in_queue", "requests that are not sent yet", |s, _| s.in_queue;
+    "in_queue_bytes", "their bytes", |s, _| s.in_queue_bytes;
+    "out_queue", "requests that are sent and wait for a response", |s, _| s.out_queue;
+    "out_queue_bytes", "their bytes", |s, _| s.out_queue_bytes;
+};
+
+/// What the counters mean, as lines: twemproxy's catalogue with ours beside it.
+pub fn describe() -> String {
+    let mut text = String::new();
+    describe_table("pool stats:", POOL_COUNTERS, &mut text);
+    text.push('\n');
+    describe_table("server stats:", SERVER_COUNTERS, &mut text);
+    text
+}
+
+fn describe_table<S>(heading: &str, counters: &[Counter<S>], text: &mut String) {
+    text.push_str(heading);
+    text.push('\n');
+    for counter in counters {
+        text.push_str(&format!("  {:<20}\"{}\"\n", counter.name, counter.meaning));
+    }
+}
 
 /// The sum of all workers' counters.
 pub fn sum(workers: &[WorkerStats]) -> WorkerStats {
@@ -135,20 +162,9 @@ struct Pool<'a> {
 impl Serialize for Pool<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let stats = self.stats;
-        let ejects: u64 = stats.servers.iter().map(|server| server.ejects).sum();
         let mut map = serializer.serialize_map(None)?;
-        for (name, value) in [
-            ("client_eof", stats.client_eof),
-            ("client_err", stats.client_err),
-            ("client_connections", stats.client_connections),
-            ("server_ejects", ejects),
-            ("forward_error", stats.forward_errors),
-            ("fragments", stats.fragments),
-            ("client_requests", stats.client_requests),
-            ("client_faults", stats.client_faults),
-            ("client_refused", stats.client_refused),
-        ] {
-            map.serialize_entry(name, &value)?;
+        for counter in POOL_COUNTERS {
+            map.serialize_entry(counter.name, &(counter.value)(stats, self.clocks))?;
         }
         for (server, stats) in self.options.servers.iter().zip(&stats.servers) {
             map.serialize_entry(&server.name, &Server { stats, clocks: self.clocks })?;
@@ -179,25 +195,9 @@ impl Clocks {
 
 impl Serialize for Server<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let stats = self.stats;
-        let ejected_at = stats.ejected_at.map_or(0, |at| self.clocks.unix_us(at));
         let mut map = serializer.serialize_map(None)?;
-        for (name, value) in [
-            ("server_eof", stats.eof_count),
-            ("server_err", stats.error_count),
-            ("server_timedout", stats.timedout_count),
-            ("server_connections", stats.connections),
-            ("server_ejected_at", ejected_at),
-            ("requests", stats.requests),
-            ("request_bytes", stats.request_bytes),
-            ("responses", stats.responses),
-            ("response_bytes", stats.response_bytes),
-            ("in_queue", stats.in_queue),
-            ("in_queue_bytes", stats.in_queue_bytes),
-            ("out_queue", stats.out_queue),
-            ("out_queue_bytes", stats.out_queue_bytes),
-        ] {
-            map.serialize_entry(name, &value)?;
+        for counter in SERVER_COUNTERS {
+            map.serialize_entry(counter.name, &(counter.value)(self.stats, self.clocks))?;
         }
         map.end()
     }

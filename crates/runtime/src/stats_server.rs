@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Address;
+use event::{ListenOptions, listen_socket};
 use tracing::debug;
 
 use crate::process::Shared;
@@ -31,14 +32,17 @@ enum Socket {
 }
 
 impl StatsListener {
-    /// Opens it. The path of a unix socket must not exist, as in twemproxy.
+    /// Opens it. The path of a unix socket may be one that a dead process has left.
     pub(crate) fn bind(address: &Address) -> io::Result<StatsListener> {
         let (address, socket) = match address {
             Address::Inet(inet) => {
                 let listener = TcpListener::bind(inet)?;
                 (Address::Inet(listener.local_addr()?), Socket::Inet(listener))
             }
-            Address::Unix(path) => (address.clone(), Socket::Unix(UnixListener::bind(path)?)),
+            Address::Unix(_) => {
+                let listener = listen_socket(address, ListenOptions::default())?;
+                (address.clone(), Socket::Unix(UnixListener::from(listener)))
+            }
         };
         Ok(StatsListener { address, socket })
     }

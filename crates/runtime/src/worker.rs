@@ -111,7 +111,10 @@ impl<B: EventBase> Worker<B> {
     /// Whether the worker was told to end and nobody is left, or not in time.
     fn is_drained(&self) -> bool {
         self.drain_until.is_some_and(|until| {
-            self.listeners_open == 0 && self.proxy.clients_count() == 0 || until <= self.base.now()
+            let nobody_left = self.listeners_open == 0
+                && self.proxy.clients_count() == 0
+                && self.messages.is_empty();
+            nobody_left || until <= self.base.now()
         })
     }
 
@@ -146,12 +149,11 @@ impl<B: EventBase> Worker<B> {
             Event::Connected(token) => self.proxy.handle_connected(token),
             Event::ConnectFailed(token, error) => self.proxy.handle_connect_failed(token, error),
             Event::Closed(token) => {
-                match token.kind() {
-                    Kind::Client => self.balance.give_back(self.index),
-                    Kind::Listener => self.listeners_open -= 1,
-                    Kind::Server => {}
+                if token.kind() == Kind::Listener {
+                    self.listeners_open -= 1;
+                } else if let Some(pool) = self.proxy.handle_closed(token) {
+                    self.forget_client(pool);
                 }
-                self.proxy.handle_closed(token);
             }
             Event::Accepted { listener, socket } => self.accepted(listener, socket),
             Event::AcceptEnd { listener, end } => self.accept_ended(listener, end),
@@ -173,6 +175,10 @@ impl<B: EventBase> Worker<B> {
     /// A new client goes to the worker with the fewest.
     fn accepted(&mut self, listener: Token, socket: B::Socket) {
         let pool = self.listeners[listener.index() as usize].pool;
+        if !self.balance.admit(pool) {
+            self.proxy.count_refused(pool);
+            return;
+        }
         let chosen = self.balance.take(self.index);
         if chosen == self.index {
             self.adopt(pool, socket);
@@ -190,14 +196,19 @@ impl<B: EventBase> Worker<B> {
 
     fn adopt(&mut self, pool: usize, socket: B::Socket) {
         let Some(token) = self.proxy.handle_accepted(pool) else {
-            self.balance.give_back(self.index);
+            self.forget_client(pool);
             return;
         };
         if let Err(error) = self.base.adopt(token, socket) {
             debug!(%error, "a new connection could not be registered");
             self.proxy.handle_adopt_failed(token);
-            self.balance.give_back(self.index);
+            self.forget_client(pool);
         }
+    }
+
+    fn forget_client(&self, pool: usize) {
+        self.balance.give_back(self.index);
+        self.balance.leave(pool);
     }
 
     fn accept_ended(&mut self, token: Token, end: AcceptEnd) {
@@ -262,6 +273,7 @@ impl<B: EventBase> Worker<B> {
             return;
         }
         self.drain_until = Some(self.base.now() + limit);
+        self.balance.retire(self.index);
         for index in 0..self.listeners.len() {
             self.stop_listening(index);
         }

@@ -2,7 +2,8 @@
 //!
 //! Short options bundle and long ones may be abbreviated, as with getopt. Everything is printed to
 //! stderr, and what can't be understood ends with exit code 1, as in twemproxy. Invariant: what is
-//! returned as [`Parsed::Run`] is in range.
+//! returned as [`Parsed::Run`] is in range, but for the number of workers, which depends on the
+//! machine, and log levels beyond the last, which mean the last.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -123,9 +124,10 @@ fn parse_cpus(text: &str) -> Result<CpuList, String> {
         if first > last || last >= CPUS_MAX {
             return Err(wrong());
         }
-        cpus.extend(first..=last);
+        // Each once; several workers share a CPU when there are more of them than CPUs.
+        let new: Vec<usize> = (first..=last).filter(|cpu| !cpus.contains(cpu)).collect();
+        cpus.extend(new);
     }
-    cpus.dedup();
     Ok(CpuList(cpus))
 }
 
@@ -237,6 +239,7 @@ mod tests {
     #[test]
     fn cpu_lists_are_numbers_and_ranges() {
         assert_eq!(run("weir --cpus 0,2-4").cpu_options().cpus, Some(vec![0, 2, 3, 4]));
+        assert_eq!(run("weir --cpus 2,0-2,0").cpu_options().cpus, Some(vec![2, 0, 1]));
         assert_eq!(run("weir --workers 3").cpu_options().workers, Some(3));
     }
 }

@@ -1,12 +1,13 @@
 //! A run of the proxy from a configuration file: start, signals, end; and the checks that do not
 //! run it.
 //!
-//! Invariant: whatever ends the process, its pid file is gone, and the reason was printed or
-//! logged.
+//! Invariant: after a signal that ends the process its pid file is gone, and whatever ends it, the
+//! reason was printed or logged.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::Address;
@@ -94,14 +95,17 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             }
         }
     }
+    let pid_file = Arc::new(pid_file);
+    let remains = Arc::clone(&pid_file);
     std::thread::spawn(move || {
         if signals.forever().any(|signal| matches!(signal, SIGINT | SIGQUIT | SIGTERM)) {
             warn!("second signal received: ending at once");
+            remains.remove();
             std::process::exit(1);
         }
     });
     process.drain(DRAIN_LIMIT);
-    drop(pid_file);
+    pid_file.remove();
     info!("weir has stopped");
     ExitCode::SUCCESS
 }
@@ -146,8 +150,7 @@ fn stats_address(host: &str, port: u16) -> Result<Address, String> {
     if host.starts_with('/') {
         return Ok(Address::Unix(PathBuf::from(host)));
     }
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found: Option<SocketAddr> = (bare, port)
+    let found: Option<SocketAddr> = (runtime::without_brackets(host), port)
         .to_socket_addrs()
         .map_err(|error| format!("the statistics address '{host}' does not resolve: {error}"))?
         .next();
@@ -156,7 +159,7 @@ fn stats_address(host: &str, port: u16) -> Result<Address, String> {
         .ok_or_else(|| format!("the statistics address '{host}' resolves to nothing"))
 }
 
-/// Removed when dropped.
+/// The file that holds the process id, if one is wanted.
 struct PidFile(Option<PathBuf>);
 
 impl PidFile {
@@ -167,10 +170,8 @@ impl PidFile {
         }
         Ok(PidFile(path.map(Path::to_owned)))
     }
-}
 
-impl Drop for PidFile {
-    fn drop(&mut self) {
+    fn remove(&self) {
         if let Some(path) = &self.0 {
             // Somebody may have removed it already, which is what we want.
             let _ = std::fs::remove_file(path);
@@ -180,14 +181,5 @@ impl Drop for PidFile {
 
 /// `-D`: what each statistic means.
 pub(crate) fn describe_stats() -> String {
-    let mut text = version_block();
-    for (heading, rows) in runtime::snapshot::DESCRIPTIONS {
-        text.push_str(heading);
-        text.push('\n');
-        for (name, meaning) in *rows {
-            text.push_str(&format!("  {name:<20}\"{meaning}\"\n"));
-        }
-        text.push('\n');
-    }
-    text
+    version_block() + &runtime::snapshot::describe()
 }
