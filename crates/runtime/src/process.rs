@@ -344,17 +344,7 @@ where
         threads.push(thread);
         pending.push((to_worker, from_worker));
     }
-    let mut mailboxes = Vec::new();
-    for (_, from_worker) in &pending {
-        let mailbox = from_worker
-            .recv()
-            .map_err(|_| StartError::Worker("its thread ended at once".to_owned()))?;
-        mailboxes.push(mailbox.map_err(|error| StartError::Worker(error.to_string()))?);
-    }
-    for (to_worker, _) in &pending {
-        // A worker that is gone by now has said why.
-        let _ = to_worker.send(mailboxes.clone());
-    }
+    let mailboxes = introduce(&pending)?;
     let workers =
         mailboxes.into_iter().map(|mailbox| Arc::new(mailbox) as Arc<dyn Control>).collect();
     let order = (0..by_index.len()).collect();
@@ -368,6 +358,27 @@ where
         stopping: AtomicBool::new(false),
     });
     Ok(start_control(shared, threads, stats_listener))
+}
+
+type OwnMailbox<W> = Mailbox<OwnedFd, W>;
+
+/// How a worker's thread is given all mailboxes, and gives its own.
+type PendingWorker<W> = (Sender<Vec<OwnMailbox<W>>>, Receiver<std::io::Result<OwnMailbox<W>>>);
+
+/// Waits until every worker stands, and gives each the mailboxes of all.
+fn introduce<W: Waker>(pending: &[PendingWorker<W>]) -> Result<Vec<OwnMailbox<W>>, StartError> {
+    let mut mailboxes = Vec::new();
+    for (_, from_worker) in pending {
+        let mailbox = from_worker
+            .recv()
+            .map_err(|_| StartError::Worker("its thread ended at once".to_owned()))?;
+        mailboxes.push(mailbox.map_err(|error| StartError::Worker(error.to_string()))?);
+    }
+    for (to_worker, _) in pending {
+        // A worker that is gone by now has said why.
+        let _ = to_worker.send(mailboxes.clone());
+    }
+    Ok(mailboxes)
 }
 
 /// The threads of the control side.

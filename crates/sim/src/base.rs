@@ -9,13 +9,14 @@ use std::cell::RefCell;
 use std::io;
 use std::mem;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base::{Address, Chain, Kind, RecvEnd, SocketError, Time, Token};
-use event::{AcceptEnd, Event, EventBase, Received, Waker};
+use event::{AcceptEnd, Event, EventBase, ReceiveBuffers, Received};
 
 use crate::canary::Canary;
+use crate::plan::{Destination, destination};
+use crate::registered::{Listener, ReceiveOp, Registration, SendOp, SimWaker};
 use crate::world::{Happening, Peer, US, World};
 
 /// A connection that belongs to no event base.
@@ -31,6 +32,11 @@ impl SimSocket {
     pub fn listening(pool: usize) -> SimSocket {
         SimSocket { connection: pool, dropped: None }
     }
+
+    /// The proxy's end of a connection. Dropping it closes it.
+    pub fn connected(world: &World, connection: usize) -> SimSocket {
+        SimSocket { connection, dropped: Some(Arc::clone(&world.dropped)) }
+    }
 }
 
 impl Drop for SimSocket {
@@ -41,163 +47,12 @@ impl Drop for SimSocket {
     }
 }
 
-/// Wakes a worker of the simulation.
-#[derive(Debug, Clone, Default)]
-pub struct SimWaker(Arc<AtomicBool>);
-
-impl Waker for SimWaker {
-    fn wake(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A send under way.
-#[derive(Debug)]
-pub struct SendOp {
-    chain: Chain,
-    bytes: Vec<u8>,
-    position: usize,
-    /// When its end is told, and whether it failed.
-    over: Option<(u64, Option<SocketError>)>,
-}
-
-impl SendOp {
-    /// What the network has not taken.
-    pub fn left(&self) -> &[u8] {
-        &self.bytes[self.position..]
-    }
-
-    /// Whether it only waits to be told.
-    pub fn is_over(&self) -> bool {
-        self.over.is_some()
-    }
-}
-
-#[derive(Debug)]
-struct ReceiveOp {
-    credit: usize,
-    stopping: bool,
-}
-
-/// A connection that a worker has registered.
-#[derive(Debug)]
-struct Registration {
-    token: Token,
-    connection: usize,
-    /// When the outcome of `connect` is told, and which it is.
-    connecting: Option<(u64, Option<SocketError>)>,
-    connected: bool,
-    receive: Option<ReceiveOp>,
-    send: Option<SendOp>,
-    /// When `Closed` may be told.
-    closing: Option<u64>,
-    listed: bool,
-}
-
-#[derive(Debug)]
-struct Listener {
-    token: Token,
-    pool: usize,
-    accepting: bool,
-    stopping: bool,
-    closing: bool,
-    closed: bool,
-    waiting: Vec<usize>,
-}
-
-/// What the world knows of one worker's event base.
-#[derive(Default)]
-pub struct BaseState {
-    kinds: [Vec<Option<Registration>>; Kind::COUNT],
-    listeners: Vec<Listener>,
-    listed: Vec<(u8, u32)>,
-    woken: SimWaker,
-    /// What the last `wait` was given.
-    pub deadline: Option<u64>,
-    /// Calls of `wait`.
-    pub waits: u64,
-    /// Sends started since the last `wait`, by token; for the one-send rule.
-    sends: Vec<Token>,
-    /// Events of the last `wait`.
-    pub events_count: usize,
-    /// Operations started and not ended.
-    pub operations_count: usize,
-    /// Until when this worker has ejected each server, of all pools, by what it has counted.
-    pub ejected_until: Vec<u64>,
-}
-
-impl BaseState {
-    fn registration(&mut self, kind: u8, slot: u32) -> Option<&mut Registration> {
-        self.kinds[kind as usize].get_mut(slot as usize)?.as_mut()
-    }
-
-    /// Puts a connection on the list of those that may have something to tell.
-    pub fn touch(&mut self, kind: u8, slot: u32) {
-        if let Some(registration) = self.registration(kind, slot)
-            && !registration.listed
-        {
-            registration.listed = true;
-            self.listed.push((kind, slot));
-        }
-    }
-
-    /// The send under way.
-    pub fn send_op(&self, kind: u8, slot: u32) -> Option<&SendOp> {
-        self.kinds[kind as usize].get(slot as usize)?.as_ref()?.send.as_ref()
-    }
-
-    /// Takes the next bytes of the send under way.
-    pub fn take_send(&mut self, kind: u8, slot: u32, size: usize) -> Vec<u8> {
-        let registration = self.registration(kind, slot).expect("it has a send under way");
-        let op = registration.send.as_mut().expect("it has a send under way");
-        let piece = op.bytes[op.position..op.position + size].to_vec();
-        op.position += size;
-        piece
-    }
-
-    /// The send under way is with the network.
-    pub fn finish_send(&mut self, kind: u8, slot: u32, at: u64) {
-        if let Some(op) = self.registration(kind, slot).and_then(|found| found.send.as_mut()) {
-            op.over = Some((at, None));
-        }
-    }
-
-    /// The send under way can't go on.
-    pub fn end_send(&mut self, kind: u8, slot: u32, at: u64, reset: bool) {
-        let error = if reset { SocketError::ConnectionReset } else { SocketError::BrokenPipe };
-        if let Some(op) = self.registration(kind, slot).and_then(|found| found.send.as_mut()) {
-            op.over = Some((at, Some(error)));
-        }
-    }
-
-    /// Whether a `wait` now would find something, or might.
-    pub fn has_work(&self) -> bool {
-        self.woken.0.load(Ordering::Relaxed)
-            || !self.listed.is_empty()
-            || self.listeners.iter().any(|listener| {
-                let ends = listener.stopping || (listener.closing && !listener.closed);
-                ends || (listener.accepting && !listener.waiting.is_empty())
-            })
-    }
-
-    /// A connection stands before a listener of the pool. `false` when there is none.
-    pub fn arrive(&mut self, pool: usize, connection: usize) -> bool {
-        let open = |listener: &&mut Listener| listener.pool == pool && !listener.closing;
-        let Some(listener) = self.listeners.iter_mut().rev().find(open) else { return false };
-        listener.waiting.push(connection);
-        true
-    }
-
-    /// Bytes of the sends under way.
-    pub fn sending_size(&self) -> usize {
-        let sends = self.kinds.iter().flatten().flatten().filter_map(|found| found.send.as_ref());
-        sends.map(|op| op.chain.len()).sum()
-    }
-
-    /// Connections that are registered, by kind.
-    pub fn registered_count(&self, kind: Kind) -> usize {
-        self.kinds[kind as usize].iter().flatten().count()
-    }
+/// Whether a connection may have more to tell, now and without that anything happens.
+enum More {
+    Nothing,
+    Something,
+    /// Bytes, for which there was no buffer.
+    Starved,
 }
 
 /// The event base of one worker.
@@ -205,38 +60,76 @@ pub struct SimBase {
     world: Rc<RefCell<World>>,
     index: usize,
     waker: SimWaker,
-    buffers: Vec<Vec<u8>>,
+    client_buffers: ReceiveBuffers,
+    server_buffers: ReceiveBuffers,
+    buffers: Vec<Buffer>,
     free: Vec<u32>,
-    lent_count: usize,
+    /// Buffers that were not given back, by kind.
+    lent_count: [usize; Kind::COUNT],
     /// A planted bug: the send of this connection will be told a second time.
     told_again: Option<Token>,
 }
 
+struct Buffer {
+    kind: Kind,
+    bytes: Vec<u8>,
+}
+
 impl SimBase {
-    /// The event base of the worker of this index.
+    /// The event base of the worker of this index, with the receive buffers of the plan.
     pub fn new(world: Rc<RefCell<World>>, index: usize) -> SimBase {
-        let waker = world.borrow().bases[index].woken.clone();
-        let (buffers, free) = (Vec::new(), Vec::new());
-        SimBase { world, index, waker, buffers, free, lent_count: 0, told_again: None }
+        let network = world.borrow().plan.network.clone();
+        let buffers = ReceiveBuffers { count: network.buffers_count, size: network.buffer_size };
+        SimBase::with_buffers(world, index, buffers, buffers)
     }
 
-    fn lend(&mut self, bytes: Vec<u8>) -> Received {
-        self.lent_count += 1;
+    /// With these receive buffers.
+    pub fn with_buffers(
+        world: Rc<RefCell<World>>,
+        index: usize,
+        client_buffers: ReceiveBuffers,
+        server_buffers: ReceiveBuffers,
+    ) -> SimBase {
+        let waker = world.borrow().bases[index].woken.clone();
+        SimBase {
+            world,
+            index,
+            waker,
+            client_buffers,
+            server_buffers,
+            buffers: Vec::new(),
+            free: Vec::new(),
+            lent_count: [0; Kind::COUNT],
+            told_again: None,
+        }
+    }
+
+    /// The buffers for connections of a kind.
+    fn buffers_of(&self, kind: Kind) -> ReceiveBuffers {
+        match kind {
+            Kind::Client => self.client_buffers,
+            Kind::Server | Kind::Listener => self.server_buffers,
+        }
+    }
+
+    fn lend(&mut self, kind: Kind, bytes: Vec<u8>) -> Received {
+        self.lent_count[kind as usize] += 1;
         let size = bytes.len() as u32;
+        let filled = Buffer { kind, bytes };
         let buffer = match self.free.pop() {
             Some(buffer) => {
-                self.buffers[buffer as usize] = bytes;
+                self.buffers[buffer as usize] = filled;
                 buffer
             }
             None => {
-                self.buffers.push(bytes);
+                self.buffers.push(filled);
                 self.buffers.len() as u32 - 1
             }
         };
         Received { buffer, offset: 0, size }
     }
 
-    /// Runs `act` on a registration that must be there and not be closing.
+    /// Runs `act` on a registration that is not being closed. Of any other nothing is done.
     fn on<R>(
         &self,
         token: Token,
@@ -247,14 +140,14 @@ impl SimBase {
         let (kind, slot) = (token.kind() as u8, token.index());
         let place = world.bases[self.index].kinds[kind as usize].get_mut(slot as usize);
         let Some(mut registration) = place.and_then(Option::take) else {
-            world.fail(format!("{what} on {token:?}, which is not registered"));
+            world.fail_if_strict(|| format!("{what} on {token:?}, which is not registered"));
             return None;
         };
         let result = if registration.token != token {
-            world.fail(format!("{what} on the stale {token:?}"));
+            world.fail_if_strict(|| format!("{what} on the stale {token:?}"));
             None
         } else if registration.closing.is_some() {
-            world.fail(format!("{what} on {token:?}, which is being closed"));
+            world.fail_if_strict(|| format!("{what} on {token:?}, which is being closed"));
             None
         } else {
             Some(act(&mut world, &mut registration))
@@ -263,25 +156,24 @@ impl SimBase {
         result
     }
 
-    fn register(&self, world: &mut World, token: Token, connection: usize) {
-        let table = &mut world.bases[self.index].kinds[token.kind() as usize];
+    /// Takes the slot of the token. `false` when it is in use.
+    fn register(&self, world: &mut World, token: Token, connection: usize) -> bool {
         let slot = token.index() as usize;
-        if slot > table.len() {
-            world.fail(format!("{token:?} leaves a gap in the table"));
-            return;
+        let used = world.bases[self.index].kinds[token.kind() as usize].len();
+        if slot > used {
+            world.fail_if_strict(|| format!("{token:?} leaves a gap in the table"));
         }
-        if slot == table.len() {
-            table.push(None);
-        }
+        let table = &mut world.bases[self.index].kinds[token.kind() as usize];
+        table.resize_with(used.max(slot + 1), || None);
         if table[slot].is_some() {
             world.fail(format!("{token:?} takes a slot that is in use"));
-            return;
+            return false;
         }
         table[slot] = Some(Registration {
             token,
             connection,
             connecting: None,
-            connected: false,
+            connected: true,
             receive: None,
             send: None,
             closing: None,
@@ -289,6 +181,20 @@ impl SimBase {
         });
         world.connections[connection].place = Some((self.index, token.kind() as u8, token.index()));
         world.connections[connection].accepted = true;
+        true
+    }
+
+    fn on_listener(&self, token: Token, what: &str, act: impl FnOnce(&mut World, &mut Listener)) {
+        let mut world = self.world.borrow_mut();
+        if world.bases[self.index].listener(token).is_none() {
+            world.fail_if_strict(|| format!("{what} on {token:?}, which does not listen"));
+            return;
+        }
+        let slot = token.index() as usize;
+        let found = world.bases[self.index].listeners[slot].take();
+        let mut found = found.expect("it was found above");
+        act(&mut world, &mut found);
+        world.bases[self.index].listeners[slot] = Some(found);
     }
 }
 
@@ -301,31 +207,37 @@ impl EventBase for SimBase {
     }
 
     fn listen(&mut self, listener: Token, socket: SimSocket) -> io::Result<()> {
-        let base = &mut self.world.borrow_mut().bases[self.index];
-        assert_eq!(listener.index() as usize, base.listeners.len(), "listeners are dense");
-        base.listeners.push(Listener {
+        let mut world = self.world.borrow_mut();
+        let pool = socket.connection;
+        let waiting = world.unregistered.remove(&pool).unwrap_or_default();
+        let table = &mut world.bases[self.index].listeners;
+        let slot = listener.index() as usize;
+        table.resize_with(table.len().max(slot + 1), || None);
+        if table[slot].is_some() {
+            world.fail(format!("{listener:?} takes a slot that is in use"));
+            return Ok(());
+        }
+        table[slot] = Some(Listener {
             token: listener,
-            pool: socket.connection,
+            pool,
             accepting: false,
             stopping: false,
             closing: false,
-            closed: false,
-            waiting: Vec::new(),
+            waiting,
         });
         Ok(())
     }
 
     fn accept_start(&mut self, listener: Token) {
-        let mut world = self.world.borrow_mut();
-        let found = &mut world.bases[self.index].listeners[listener.index() as usize];
-        if mem::replace(&mut found.accepting, true) {
-            world.fail(format!("{listener:?} accepts twice"));
-        }
+        self.on_listener(listener, "accept_start", |world, found| {
+            if mem::replace(&mut found.accepting, true) {
+                world.fail(format!("{listener:?} accepts twice"));
+            }
+        });
     }
 
     fn accept_stop(&mut self, listener: Token) {
-        let mut world = self.world.borrow_mut();
-        world.bases[self.index].listeners[listener.index() as usize].stopping = true;
+        self.on_listener(listener, "accept_stop", |_, found| found.stopping = found.accepting);
     }
 
     fn adopt(&mut self, token: Token, mut socket: SimSocket) -> io::Result<()> {
@@ -344,50 +256,47 @@ impl EventBase for SimBase {
 
     fn connect(&mut self, token: Token, address: &Address) {
         let mut world = self.world.borrow_mut();
-        let server = server_of(address);
-        let connection = world.add(Peer::Server(server));
-        self.register(&mut world, token, connection);
-        world.note("connect", connection as u64, server as u64);
-        world.bases[self.index].operations_count += 1;
-        if world.bases[self.index].ejected_until[server] > world.now {
-            world.fail(format!("a connection to server {server}, which is ejected"));
+        let connection = world.add(Peer::Nobody);
+        if !self.register(&mut world, token, connection) {
+            return;
         }
-        let door = world.doors[server];
-        let refused = door.refuses || {
-            let rate = world.plan.network.refuse_pm;
-            world.strikes(rate)
-        };
-        let silent = door.silent || {
-            let rate = world.plan.network.silent_connect_pm;
-            world.strikes(rate)
-        };
-        let at = world.now + world.latency();
-        let outcome = match (silent, refused) {
-            (true, _) => (u64::MAX, Some(SocketError::TimedOut)),
-            (false, true) => (at, Some(SocketError::ConnectionRefused)),
-            (false, false) => (at, None),
-        };
-        let slot = token.index();
-        let registration = world.bases[self.index].registration(Kind::Server as u8, slot);
-        registration.expect("it was registered above").connecting = Some(outcome);
-        if !silent {
-            world.schedule(at, Happening::Due(self.index, Kind::Server as u8, slot));
+        world.note("connect", connection as u64, token.to_bits());
+        world.bases[self.index].operations_count += 1;
+        if let Some(Destination::Server(server)) = destination(address) {
+            let until = world.bases[self.index].ejected_until.get(server);
+            if until.is_some_and(|until| *until > world.now) {
+                world.fail(format!("a connection to server {server}, which is ejected"));
+            }
+        }
+        let outcome = world.dial(connection, address);
+        let (kind, slot) = (token.kind() as u8, token.index());
+        let found = world.bases[self.index].registration(kind, slot);
+        let found = found.expect("it was registered above");
+        found.connected = false;
+        found.connecting = Some(outcome);
+        if outcome.0 < u64::MAX {
+            world.schedule(outcome.0, Happening::Due(self.index, kind, slot));
         }
     }
 
     fn recv_start(&mut self, token: Token, credit: usize) {
-        self.on(token, "recv_start", |world, registration| {
+        let started = self.on(token, "recv_start", |world, registration| {
             if registration.receive.is_some() {
                 world.fail(format!("a second receive on {token:?}"));
             }
-            if token.kind() == Kind::Server && !registration.connected {
+            if credit == 0 {
+                world.fail(format!("a receive of nothing on {token:?}"));
+            }
+            if !registration.connected {
                 world.fail(format!("a receive on {token:?} before it is connected"));
             }
             registration.receive = Some(ReceiveOp { credit, stopping: false });
         });
-        let mut world = self.world.borrow_mut();
-        world.bases[self.index].operations_count += 1;
-        world.bases[self.index].touch(token.kind() as u8, token.index());
+        if started.is_some() {
+            let base = &mut self.world.borrow_mut().bases[self.index];
+            base.operations_count += 1;
+            base.touch(token.kind() as u8, token.index());
+        }
     }
 
     fn recv_stop(&mut self, token: Token) {
@@ -407,7 +316,7 @@ impl EventBase for SimBase {
             if registration.send.is_some() {
                 world.fail(format!("a second send in flight on {token:?}"));
             }
-            if token.kind() == Kind::Server && !registration.connected {
+            if !registration.connected {
                 world.fail(format!("a send on {token:?} before it is connected"));
             }
             let mut bytes = chain.to_vec();
@@ -421,21 +330,25 @@ impl EventBase for SimBase {
             registration.send = Some(SendOp { chain, bytes, position: 0, over: None });
             registration.connection
         });
+        let Some(connection) = connection else { return };
         let mut world = self.world.borrow_mut();
         world.bases[self.index].operations_count += 1;
         if world.bases[self.index].sends.contains(&token) {
             world.fail(format!("two sends on {token:?} in one turn"));
         }
         world.bases[self.index].sends.push(token);
-        if let Some(connection) = connection {
-            world.pump(connection);
-        }
+        world.pump(connection);
     }
 
     fn close(&mut self, token: Token) {
         let mut world = self.world.borrow_mut();
         if token.kind() == Kind::Listener {
-            world.bases[self.index].listeners[token.index() as usize].closing = true;
+            let base = &mut world.bases[self.index];
+            let place = base.listeners.get_mut(token.index() as usize).and_then(Option::as_mut);
+            match place.filter(|found| found.token == token) {
+                Some(found) => found.closing = true,
+                None => world.fail_if_strict(|| format!("close on the stale {token:?}")),
+            }
             return;
         }
         let now = world.now;
@@ -444,21 +357,19 @@ impl EventBase for SimBase {
             world.random.below(max + 1) * US
         };
         let slot = token.index();
-        let Some(registration) = world.bases[self.index].registration(token.kind() as u8, slot)
-        else {
-            world.fail(format!("close on {token:?}, which is not registered"));
+        let found = world.bases[self.index].registration(token.kind() as u8, slot);
+        let Some(registration) = found.filter(|found| found.token == token) else {
+            world.fail_if_strict(|| format!("close on the stale {token:?}"));
             return;
         };
-        if registration.token != token {
-            world.fail(format!("close on the stale {token:?}"));
-            return;
-        }
         if registration.closing.is_some() {
             return;
         }
         registration.closing = Some(now + late);
-        if let Some((at, _)) = &mut registration.connecting {
-            *at = (*at).min(now);
+        if let Some(outcome) = &mut registration.connecting
+            && outcome.0 > now
+        {
+            *outcome = (now, Some(SocketError::Cancelled));
         }
         if let Some(op) = &mut registration.send
             && op.over.is_none()
@@ -482,8 +393,9 @@ impl EventBase for SimBase {
     ) -> io::Result<()> {
         let shared = Rc::clone(&self.world);
         let mut world = shared.borrow_mut();
-        if self.lent_count > 0 {
-            world.fail(format!("{} receive buffers were not released", self.lent_count));
+        let lent_count: usize = self.lent_count.iter().sum();
+        if lent_count > 0 {
+            world.fail(format!("{lent_count} receive buffers were not released"));
         }
         let base = &mut world.bases[self.index];
         base.deadline = deadline.map(Time::as_ns);
@@ -494,41 +406,31 @@ impl EventBase for SimBase {
             let rate = world.plan.network.spurious_wake_pm;
             world.random.chance(rate)
         };
-        let woken = self.waker.0.swap(false, Ordering::Relaxed);
+        let woken = self.waker.take();
         let lost = woken && world.plan.canary == Some(Canary::WakeLost) && {
             world.canary_count += 1;
             world.canary_count.is_multiple_of(3)
         };
         if (woken && !lost) || spurious {
+            world.bases[self.index].foreign_wakes_count += usize::from(!woken);
             events.push(Event::Woken);
         }
         self.accept_some(&mut world, events);
-        let mut listed = mem::take(&mut world.bases[self.index].listed);
-        world.random.shuffle(&mut listed);
-        let starve_pm = world.plan.network.starve_pm;
-        for (kind, slot) in listed {
-            let starved = world.random.chance(starve_pm);
-            if let Some(found) = world.bases[self.index].registration(kind, slot) {
-                found.listed = false;
-            }
-            if starved || self.tell(&mut world, kind, slot, events) {
-                world.bases[self.index].touch(kind, slot);
-            }
-        }
+        self.tell_listed(&mut world, events);
         self.disturb(&mut world, events);
         world.bases[self.index].events_count = events.len() - before;
         Ok(())
     }
 
     fn bytes(&self, received: Received) -> &[u8] {
-        &self.buffers[received.buffer as usize][..received.size as usize]
+        &self.buffers[received.buffer as usize].bytes[..received.size as usize]
     }
 
     fn release(&mut self, received: Received) {
-        self.lent_count -= 1;
         let buffer = &mut self.buffers[received.buffer as usize];
-        assert_eq!(buffer.len(), received.size as usize, "each buffer is released once");
-        buffer.clear();
+        assert_eq!(buffer.bytes.len(), received.size as usize, "each buffer is released once");
+        buffer.bytes.clear();
+        self.lent_count[buffer.kind as usize] -= 1;
         self.free.push(received.buffer);
     }
 
@@ -538,16 +440,31 @@ impl EventBase for SimBase {
 
     fn export(&mut self, token: Token) -> Option<SimSocket> {
         let mut world = self.world.borrow_mut();
-        let dropped = Arc::clone(&world.dropped);
         let table = &mut world.bases[self.index].kinds[token.kind() as usize];
         let place = table.get_mut(token.index() as usize)?;
-        let found = place.as_ref()?;
-        if found.token != token || found.receive.is_some() || found.send.is_some() {
-            return None;
-        }
-        let connection = place.take()?.connection;
+        let is_idle = |found: &mut Registration| found.token == token && found.is_idle();
+        let connection =
+            place.take_if(|found| is_idle(found) && found.closing.is_none())?.connection;
         world.connections[connection].place = None;
-        Some(SimSocket { connection, dropped: Some(dropped) })
+        Some(SimSocket::connected(&world, connection))
+    }
+}
+
+/// As when a process ends: every socket is closed, whatever is under way.
+impl Drop for SimBase {
+    fn drop(&mut self) {
+        // It is in use only while a panic unwinds.
+        let Ok(mut world) = self.world.try_borrow_mut() else { return };
+        let state = mem::take(&mut world.bases[self.index]);
+        for found in state.kinds.into_iter().flatten().flatten() {
+            world.connections[found.connection].place = None;
+            if found.closing.is_none() {
+                world.proxy_close(found.connection);
+            }
+        }
+        for connection in state.listeners.into_iter().flatten().flat_map(|found| found.waiting) {
+            world.reset(connection);
+        }
     }
 }
 
@@ -559,19 +476,17 @@ impl SimBase {
                 let rate = world.plan.network.accept_fails_pm;
                 world.strikes(rate)
             };
-            let dropped = Arc::clone(&world.dropped);
-            let found = &mut world.bases[self.index].listeners[index];
+            let place = &mut world.bases[self.index].listeners[index];
+            let Some(mut found) = place.take() else { continue };
             let token = found.token;
             if found.accepting && fails && !found.waiting.is_empty() && !found.closing {
                 found.accepting = false;
                 let end = AcceptEnd::Failed(SocketError::TooManyFiles);
                 events.push(Event::AcceptEnd { listener: token, end });
-                continue;
             }
             if found.accepting && !found.closing {
                 for connection in found.waiting.drain(..) {
-                    let dropped = Some(Arc::clone(&dropped));
-                    let socket = SimSocket { connection, dropped };
+                    let socket = SimSocket::connected(world, connection);
                     events.push(Event::Accepted { listener: token, socket });
                 }
             }
@@ -580,26 +495,56 @@ impl SimBase {
                 events.push(Event::AcceptEnd { listener: token, end: AcceptEnd::Stopped });
             }
             found.stopping = false;
-            if found.closing && !found.closed {
-                found.closed = true;
+            if found.closing {
                 events.push(Event::Closed(token));
-                for connection in mem::take(&mut found.waiting) {
+                for connection in found.waiting {
                     world.reset(connection);
+                }
+            } else {
+                world.bases[self.index].listeners[index] = Some(found);
+            }
+        }
+    }
+
+    /// Tells what there is of connections: first of those that found no buffer in the last turn.
+    fn tell_listed(&mut self, world: &mut World, events: &mut Vec<Event<SimSocket>>) {
+        let starved = mem::take(&mut world.bases[self.index].starved);
+        let mut listed = mem::take(&mut world.bases[self.index].listed);
+        world.random.shuffle(&mut listed);
+        let starve_pm = world.plan.network.starve_pm;
+        for (kind, slot) in starved.into_iter().chain(listed) {
+            let passed_over = world.random.chance(starve_pm);
+            if let Some(found) = world.bases[self.index].registration(kind, slot) {
+                found.listed = false;
+            }
+            let more = match passed_over {
+                true => More::Something,
+                false => self.tell(world, kind, slot, events),
+            };
+            let base = &mut world.bases[self.index];
+            match more {
+                More::Nothing => {}
+                More::Something => base.touch(kind, slot),
+                More::Starved => {
+                    base.starved_count += 1;
+                    if base.list(kind, slot) {
+                        base.starved.push((kind, slot));
+                    }
                 }
             }
         }
     }
 
-    /// Tells what there is of one connection. Returns whether there may be more.
+    /// Tells what there is of one connection.
     fn tell(
         &mut self,
         world: &mut World,
         kind: u8,
         slot: u32,
         events: &mut Vec<Event<SimSocket>>,
-    ) -> bool {
+    ) -> More {
         let place = &mut world.bases[self.index].kinds[kind as usize][slot as usize];
-        let Some(mut found) = place.take() else { return false };
+        let Some(mut found) = place.take() else { return More::Nothing };
         let now = world.now;
         if let Some((at, error)) = found.connecting
             && at <= now
@@ -630,18 +575,17 @@ impl SimBase {
         if !sends_first {
             self.tell_send(world, &mut found, events);
         }
-        let idle = found.connecting.is_none() && found.receive.is_none() && found.send.is_none();
-        if idle && found.closing.is_some_and(|at| at <= now) {
+        if found.is_idle() && found.closing.is_some_and(|at| at <= now) {
             world.note("closed", found.connection as u64, found.token.to_bits());
             world.connections[found.connection].place = None;
             if world.plan.canary == Some(Canary::ClosedLost) {
                 world.canary_count += 1;
                 if world.canary_count.is_multiple_of(17) {
-                    return false;
+                    return More::Nothing;
                 }
             }
             events.push(Event::Closed(found.token));
-            return false;
+            return More::Nothing;
         }
         world.bases[self.index].kinds[kind as usize][slot as usize] = Some(found);
         more
@@ -662,53 +606,37 @@ impl SimBase {
         }
     }
 
-    /// Tells what was received. Returns whether there is more to come at once.
+    /// Tells what was received.
     fn tell_receive(
         &mut self,
         world: &mut World,
         found: &mut Registration,
         events: &mut Vec<Event<SimSocket>>,
-    ) -> bool {
-        let Some(mut op) = found.receive.take() else { return false };
+    ) -> More {
+        let Some(mut op) = found.receive.take() else { return More::Nothing };
         let now = world.now;
         let connection = found.connection;
         if found.closing.is_some() {
-            let end = world.random.pick(&[
-                RecvEnd::Stopped,
-                RecvEnd::Error(SocketError::Cancelled),
-                RecvEnd::Eof,
-            ]);
+            let end = match &world.connections[connection] {
+                broken if broken.reset => RecvEnd::Error(SocketError::ConnectionReset),
+                ended if ended.up.is_at_end(now) => RecvEnd::Eof,
+                _ => RecvEnd::Stopped,
+            };
+            // A receive that was under way may have found it out before the call, or not.
+            let end = world.random.pick(&[RecvEnd::Stopped, end]);
             return self.end_receive(world, found, end, events);
         }
         if world.connections[connection].reset {
             let end = RecvEnd::Error(SocketError::ConnectionReset);
             return self.end_receive(world, found, end, events);
         }
-        let chunks_max = world.random.between(1, 3);
-        for _ in 0..chunks_max {
-            let arrived = world.connections[connection].up.arrived(now);
-            if arrived == 0 || op.credit == 0 {
-                break;
-            }
-            let max = arrived.min(world.plan.network.buffer_size);
-            let cut_pm = world.plan.network.cut_pm;
-            let size = match world.random.chance(cut_pm) {
-                true => world.random.skewed(max as u64) as usize,
-                false => max,
-            };
-            let mut bytes = Vec::new();
-            world.connections[connection].up.read(now, size, &mut bytes);
-            world.note("received", connection as u64, bytes.len() as u64);
-            op.credit = op.credit.saturating_sub(bytes.len());
-            let received = self.lend(bytes);
-            events.push(Event::Received(found.token, received));
-        }
+        let is_starved = self.tell_received(world, found, &mut op, events);
         let pipe = &world.connections[connection].up;
         if op.credit == 0 {
             let lost = world.plan.canary == Some(Canary::CreditLost);
             if lost {
                 found.receive = Some(op);
-                return false;
+                return More::Nothing;
             }
             return self.end_receive(world, found, RecvEnd::Credit, events);
         }
@@ -718,9 +646,48 @@ impl SimBase {
         if pipe.is_at_end(now) {
             return self.end_receive(world, found, RecvEnd::Eof, events);
         }
-        let more = pipe.arrived(now) > 0;
+        let has_more = pipe.arrived(now) > 0;
         found.receive = Some(op);
-        more
+        match (has_more, is_starved) {
+            (_, true) => More::Starved,
+            (true, false) => More::Something,
+            (false, false) => More::Nothing,
+        }
+    }
+
+    /// Tells the bytes that have arrived, in up to three pieces. `true` when a buffer was missing.
+    fn tell_received(
+        &mut self,
+        world: &mut World,
+        found: &Registration,
+        op: &mut ReceiveOp,
+        events: &mut Vec<Event<SimSocket>>,
+    ) -> bool {
+        let (kind, buffers) = (found.token.kind(), self.buffers_of(found.token.kind()));
+        let connection = found.connection;
+        let chunks_max = world.random.between(1, 3);
+        for _ in 0..chunks_max {
+            let arrived = world.connections[connection].up.arrived(world.now);
+            if arrived == 0 || op.credit == 0 {
+                break;
+            }
+            if self.lent_count[kind as usize] >= usize::from(buffers.count) {
+                return true;
+            }
+            let max = arrived.min(buffers.size as usize);
+            let cut_pm = world.plan.network.cut_pm;
+            let size = match world.random.chance(cut_pm) {
+                true => world.random.skewed(max as u64) as usize,
+                false => max,
+            };
+            let mut bytes = Vec::new();
+            world.connections[connection].up.read(world.now, size, &mut bytes);
+            world.note("received", connection as u64, bytes.len() as u64);
+            op.credit = op.credit.saturating_sub(bytes.len());
+            let received = self.lend(kind, bytes);
+            events.push(Event::Received(found.token, received));
+        }
+        false
     }
 
     fn end_receive(
@@ -729,12 +696,12 @@ impl SimBase {
         found: &Registration,
         end: RecvEnd,
         events: &mut Vec<Event<SimSocket>>,
-    ) -> bool {
+    ) -> More {
         world.note("receive ends", found.connection as u64, 0);
         world.tell(|| format!("{:?} {end:?}", found.token));
         world.bases[self.index].operations_count -= 1;
         events.push(Event::RecvEnd(found.token, end));
-        found.closing.is_some()
+        More::Nothing
     }
 
     /// Planted bugs of an event base.
@@ -775,7 +742,7 @@ impl SimBase {
             Canary::ReceivedTwice if world.canary_count.is_multiple_of(29) => {
                 if let Event::Received(token, received) = events[chunks[0]] {
                     let copy = self.bytes(received).to_vec();
-                    let again = self.lend(copy);
+                    let again = self.lend(token.kind(), copy);
                     events.insert(chunks[0] + 1, Event::Received(token, again));
                 }
             }
@@ -786,13 +753,5 @@ impl SimBase {
             }
             _ => {}
         }
-    }
-}
-
-/// The server that an address means.
-fn server_of(address: &Address) -> usize {
-    match address {
-        Address::Inet(address) => usize::from(address.port() - crate::plan::PORT_MIN),
-        Address::Unix(_) => unreachable!("the plan has internet addresses only"),
     }
 }

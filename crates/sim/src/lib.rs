@@ -13,6 +13,7 @@ pub mod client;
 pub mod oracle;
 pub mod plan;
 pub mod random;
+pub mod registered;
 pub mod run;
 pub mod server;
 pub mod wire;

@@ -16,6 +16,32 @@ use crate::world::{MS, US};
 
 /// The port of the first server; each further one has the next.
 pub const PORT_MIN: u16 = 10_000;
+/// The port of the first pool's listeners; each further one has the next.
+const POOL_PORT_MIN: u16 = 9_000;
+
+/// Where a pool's listeners are. Pools are fewer than a thousand.
+pub fn pool_address(pool: usize) -> Address {
+    Address::Inet(([10, 0, 0, 1], POOL_PORT_MIN + pool as u16).into())
+}
+
+/// What can be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// A model server, if there is one of this index.
+    Server(usize),
+    /// The listeners of a pool, if there are any.
+    Pool(usize),
+}
+
+/// What an address means. The world has no file system, and so no unix sockets.
+pub fn destination(address: &Address) -> Option<Destination> {
+    let Address::Inet(address) = address else { return None };
+    let port = address.port();
+    if port >= PORT_MIN {
+        return Some(Destination::Server(usize::from(port - PORT_MIN)));
+    }
+    (port >= POOL_PORT_MIN).then(|| Destination::Pool(usize::from(port - POOL_PORT_MIN)))
+}
 
 /// How the network behaves. `_pm` are rates in a thousand.
 #[derive(Debug, Clone, Default)]
@@ -26,11 +52,13 @@ pub struct NetworkPlan {
     pub cut_pm: u32,
     /// Bytes that a direction holds before its sender must wait.
     pub capacity: usize,
+    /// Receive buffers of each kind of connection in a turn.
+    pub buffers_count: u16,
     /// The most that one receive takes.
-    pub buffer_size: usize,
+    pub buffer_size: u32,
     /// Connections passed over by a `wait`.
     pub starve_pm: u32,
-    /// Wakes that nobody called for.
+    /// Wakes by somebody who has nothing to say.
     pub spurious_wake_pm: u32,
     /// The longest time until a connection's end is told.
     pub close_delay_us: u64,
@@ -317,7 +345,7 @@ fn draw_pool(random: &mut Random, index: usize, first: usize, fault_free: bool) 
             weight: if random.chance(300) { random.between(1, 9) as u32 } else { 1 },
         })
         .collect();
-    let address = Address::Inet(([10, 0, 0, 1], 9_000 + index as u16).into());
+    let address = pool_address(index);
     let mut options = PoolOptions::new(&format!("pool{index}"), protocol, address, servers);
     options.hash = random.pick(HashKind::ALL);
     options.distribution = match random.below(10) {
@@ -381,6 +409,7 @@ fn draw_network(random: &mut Random, fault_free: bool) -> NetworkPlan {
         latency_us_max: random.pick(&[0, 10, 200, 2_000]),
         cut_pm: random.pick(&[0, 50, 500, 900]),
         capacity: random.pick(&[64, 4_096, 200_000, usize::MAX / 2]),
+        buffers_count: random.pick(&[2, 16, 256, 256]),
         buffer_size: random.pick(&[64, 512, 16 << 10, 16 << 10]),
         starve_pm: random.pick(&[0, 0, 100, 500]),
         spurious_wake_pm: random.pick(&[0, 0, 50, 500]),

@@ -373,27 +373,15 @@ impl Run {
                     Peer::Server(server) => {
                         self.servers[server].on_arrival(connection, &mut world, &mut self.oracle);
                     }
+                    Peer::Twin(_) | Peer::Nobody => world.handle(happening),
                 },
-                Happening::Proxy(connection) => world.touch_proxy(connection),
-                Happening::Due(worker, kind, slot) => world.bases[worker].touch(kind, slot),
                 Happening::Client(client) => {
                     self.clients[client].act(&mut world, &mut self.oracle);
                 }
                 Happening::Server(server) => self.servers[server].act(&mut world),
-                Happening::Reset(connection) => {
-                    if !world.healed {
-                        world.reset(connection);
-                    }
-                }
-                Happening::Closes(connection) => world.peer_close(connection),
                 Happening::Babbles(connection) => {
                     if let Peer::Server(server) = world.connections[connection].peer {
                         self.servers[server].babble(connection, &mut world, &mut self.oracle);
-                    }
-                }
-                Happening::Arrives { worker, pool, connection } => {
-                    if !world.bases[worker].arrive(pool, connection) {
-                        world.reset(connection);
                     }
                 }
                 Happening::Reload(index) => {
@@ -410,7 +398,7 @@ impl Run {
                     self.tell_address(server, resolved, &world.plan);
                     world.note("resolved", server as u64, u64::from(resolved));
                 }
-                Happening::Worker(_) => {}
+                _ => world.handle(happening),
             }
             if world.failure.is_some() {
                 return;
@@ -510,8 +498,8 @@ impl Run {
         } else {
             before + world.random.below(30) * US
         };
+        world.close_dropped();
         drop(world);
-        self.drop_sockets();
         self.check_memory(index);
         self.count_ejections(index);
     }
@@ -540,17 +528,6 @@ impl Run {
                     world.note("ejects", index as u64, (first + server) as u64);
                 }
             }
-        }
-    }
-
-    /// Sockets that a worker has dropped are closed.
-    fn drop_sockets(&mut self) {
-        let mut world = self.world.borrow_mut();
-        let shared = Arc::clone(&world.dropped);
-        let dropped = std::mem::take(&mut *shared.lock().expect("one thread"));
-        for connection in dropped {
-            world.note("socket dropped", connection as u64, 0);
-            world.proxy_close(connection);
         }
     }
 

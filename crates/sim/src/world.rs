@@ -6,12 +6,14 @@
 //! which they were sent, whatever happens to them.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use crate::base::BaseState;
-use crate::plan::Plan;
+use base::{Address, SocketError};
+
+use crate::plan::{Destination, Plan, destination};
 use crate::random::Random;
+use crate::registered::BaseState;
 
 /// One microsecond of virtual time.
 pub const US: u64 = 1_000;
@@ -63,6 +65,10 @@ pub enum Peer {
     Client(usize),
     /// A model server, by its index among the servers of all pools.
     Server(usize),
+    /// Another event base, or the same: what is sent here arrives on that connection.
+    Twin(usize),
+    /// There was nobody to connect to.
+    Nobody,
 }
 
 struct Segment {
@@ -149,6 +155,8 @@ pub struct Connection {
     pub place: Option<(usize, u8, u32)>,
     /// A worker holds it, registered or not.
     pub accepted: bool,
+    /// Bytes that a direction holds before its sender must wait.
+    pub capacity: usize,
 }
 
 /// What a peer reads.
@@ -195,6 +203,11 @@ pub struct World {
     pub failure: Option<String>,
     /// Sockets that a worker has dropped without registering them.
     pub dropped: Arc<Mutex<Vec<usize>>>,
+    /// What stands before listening sockets that no event base has registered yet, by pool.
+    pub unregistered: BTreeMap<usize, Vec<usize>>,
+    /// The seed also fails when the owner of an event base does what the contract lets it do, but
+    /// what a worker has no reason to: calls with stale tokens, gaps in its tables.
+    pub is_strict: bool,
     /// When a worker last closed a connection to a server, other than after its end.
     pub server_closed_at: Option<u64>,
     /// Times that a planted bug had its chance.
@@ -208,29 +221,39 @@ impl World {
     /// A world in which nothing has happened.
     pub fn new(plan: Plan, prints: bool) -> World {
         let servers_count: usize = plan.pools.iter().map(|pool| pool.servers_count).sum();
-        let mut bases: Vec<BaseState> = Vec::new();
-        bases.resize_with(plan.workers_count, BaseState::default);
-        for base in &mut bases {
-            base.ejected_until = vec![0; servers_count];
-        }
-        World {
+        let workers_count = plan.workers_count;
+        let mut world = World {
             random: Random::new(plan.seed ^ 0xabcd_ef01),
             now: MS,
             heap: BinaryHeap::new(),
             serial: 0,
             connections: Vec::new(),
-            bases,
+            bases: Vec::new(),
             doors: vec![Door::default(); servers_count],
             plan,
             healed: false,
             draining: false,
             failure: None,
             dropped: Arc::default(),
+            unregistered: BTreeMap::new(),
+            is_strict: true,
             server_closed_at: None,
             canary_count: 0,
             hash: 0xcbf2_9ce4_8422_2325,
             prints,
+        };
+        for _ in 0..workers_count {
+            world.add_base();
         }
+        world
+    }
+
+    /// Makes room for one more event base, and gives its index.
+    pub fn add_base(&mut self) -> usize {
+        let ejected_until = vec![0; self.doors.len()];
+        let base = BaseState { ejected_until, ..BaseState::default() };
+        self.bases.push(base);
+        self.bases.len() - 1
     }
 
     /// Notes that something happened: for the trace and its hash.
@@ -262,6 +285,13 @@ impl World {
     pub fn fail(&mut self, text: String) {
         self.tell(|| format!("FAILED: {text}"));
         self.failure.get_or_insert(text);
+    }
+
+    /// A worker has done what the contract lets it do, but for what it has no reason.
+    pub fn fail_if_strict(&mut self, text: impl FnOnce() -> String) {
+        if self.is_strict {
+            self.fail(text());
+        }
     }
 
     /// Whether a fault of this rate strikes now; never after healing.
@@ -315,8 +345,120 @@ impl World {
             peer_closed: false,
             place: None,
             accepted: false,
+            capacity: self.plan.network.capacity,
         });
         self.connections.len() - 1
+    }
+
+    /// Does what happens to the world itself. What happens to a model of a peer, or to a worker, is
+    /// the runner's to do.
+    pub fn handle(&mut self, happening: Happening) {
+        match happening {
+            Happening::Peer(connection) => {
+                if let Peer::Twin(twin) = self.connections[connection].peer {
+                    self.pass_on(connection, twin);
+                }
+            }
+            Happening::Proxy(connection) => self.touch_proxy(connection),
+            Happening::Due(worker, kind, slot) => self.bases[worker].touch(kind, slot),
+            Happening::Reset(connection) => {
+                if !self.healed {
+                    self.reset(connection);
+                }
+            }
+            Happening::Closes(connection) => self.peer_close(connection),
+            Happening::Arrives { worker, pool, connection } => {
+                if !self.bases[worker].arrive(pool, connection) {
+                    match self.unregistered.get_mut(&pool) {
+                        Some(waiting) => waiting.push(connection),
+                        None => self.reset(connection),
+                    }
+                }
+            }
+            Happening::Client(_)
+            | Happening::Server(_)
+            | Happening::Babbles(_)
+            | Happening::Resolved(..)
+            | Happening::Reload(_)
+            | Happening::Drain
+            | Happening::Worker(_) => {}
+        }
+    }
+
+    /// Closes the sockets that their owners have dropped.
+    pub fn close_dropped(&mut self) {
+        let dropped = std::mem::take(&mut *self.dropped.lock().expect("one thread"));
+        for connection in dropped {
+            self.note("socket dropped", connection as u64, 0);
+            self.proxy_close(connection);
+        }
+    }
+}
+
+/// Connections that an event base opens.
+impl World {
+    /// Dials; gives when the outcome is known, and which it is.
+    pub fn dial(&mut self, connection: usize, address: &Address) -> (u64, Option<SocketError>) {
+        match destination(address) {
+            Some(Destination::Server(server)) if server < self.doors.len() => {
+                self.dial_server(connection, server)
+            }
+            Some(Destination::Pool(pool)) if self.is_listening(pool) => {
+                (self.dial_pool(connection, pool), None)
+            }
+            _ => (self.now + self.latency(), Some(SocketError::ConnectionRefused)),
+        }
+    }
+
+    fn dial_server(&mut self, connection: usize, server: usize) -> (u64, Option<SocketError>) {
+        self.connections[connection].peer = Peer::Server(server);
+        let door = self.doors[server];
+        let refused = door.refuses || self.strikes(self.plan.network.refuse_pm);
+        let silent = door.silent || self.strikes(self.plan.network.silent_connect_pm);
+        let at = self.now + self.latency();
+        match (silent, refused) {
+            (true, _) => (u64::MAX, Some(SocketError::TimedOut)),
+            (false, true) => (at, Some(SocketError::ConnectionRefused)),
+            (false, false) => (at, None),
+        }
+    }
+
+    /// The other end is accepted by an event base too.
+    fn dial_pool(&mut self, connection: usize, pool: usize) -> u64 {
+        let twin = self.add(Peer::Twin(connection));
+        self.connections[connection].peer = Peer::Twin(twin);
+        let at = self.now + self.latency();
+        self.arrive_at_pool(pool, twin, at);
+        at
+    }
+
+    /// A new connection stands before one of the pool's listeners at `at`.
+    pub fn arrive_at_pool(&mut self, pool: usize, connection: usize, at: u64) {
+        let listening = (0..self.bases.len()).filter(|base| self.bases[*base].is_listening(pool));
+        let listening: Vec<usize> = listening.collect();
+        let worker = if listening.is_empty() { 0 } else { self.random.pick(&listening) };
+        self.schedule(at, Happening::Arrives { worker, pool, connection });
+    }
+
+    fn is_listening(&self, pool: usize) -> bool {
+        self.unregistered.contains_key(&pool)
+            || self.bases.iter().any(|base| base.is_listening(pool))
+    }
+
+    /// What an event base has sent goes to the twin of the connection.
+    fn pass_on(&mut self, connection: usize, twin: usize) {
+        let reading = self.peer_read(connection, usize::MAX);
+        // Bytes for a socket that is closed are answered with a reset.
+        let unwanted = !reading.bytes.is_empty() && self.connections[twin].closed_at.is_some();
+        if reading.reset || unwanted {
+            self.reset(twin);
+            self.reset(connection);
+            return;
+        }
+        self.peer_send(twin, &reading.bytes, 0);
+        if reading.end {
+            self.peer_end(twin, 0);
+        }
     }
 }
 
@@ -418,7 +560,7 @@ impl World {
     /// Moves as much of the send under way as there is room for.
     pub fn pump(&mut self, connection: usize) {
         let Some((worker, kind, slot)) = self.connections[connection].place else { return };
-        let capacity = self.plan.network.capacity;
+        let capacity = self.connections[connection].capacity;
         loop {
             let state = &self.connections[connection];
             let Some(op) = self.bases[worker].send_op(kind, slot) else { return };

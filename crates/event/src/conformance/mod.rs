@@ -42,6 +42,12 @@ pub trait Harness {
 
     /// How often receives found no buffer so far.
     fn starved(&self, base: &Self::Base) -> u64;
+
+    /// How many `Woken` so far stood only for wakes that the world itself made, as in a simulated
+    /// one, where somebody else may call a waker at any time.
+    fn foreign_wakes(&self, _base: &Self::Base) -> usize {
+        0
+    }
 }
 
 /// The socket of a harness.
