@@ -18,17 +18,16 @@ impl Proxy {
         let (mut in_clients, mut in_servers) = (0, 0);
         for (_, client) in self.clients.iter() {
             bytes += client.input_size() + client.out.len();
-            let max = self.pools[client.pool as usize].options.client_requests_inflight_max;
+            let limits = self.pools[client.pool as usize].highest;
             in_clients += self.audit_queue(&client.requests, Side::Client);
             assert_eq!(client.held_size, self.held_in(&client.requests), "a client's held bytes");
-            let output_max = self.pools[client.pool as usize].options.client_output_max;
             let waits = !client.is_closing() && client.sending && !client.out.is_empty();
             assert!(
-                !waits || client.output_size() <= output_max,
+                !waits || client.output_size() <= limits.output_size,
                 "a client that does not read is kept"
             );
             assert!(
-                client.requests.len() <= max.saturating_add(1),
+                client.requests.len() <= limits.requests_inflight.saturating_add(1),
                 "a client has too many requests"
             );
         }

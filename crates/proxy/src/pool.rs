@@ -63,6 +63,24 @@ pub(crate) struct Pool {
     placement: Placement,
     /// When an ejected server comes back; looked at by the next request.
     returns_at: Option<Time>,
+    /// What a client may hold that has been here all the time.
+    pub(crate) highest: HighestLimits,
+}
+
+/// The highest limits of a pool so far: a lower one that comes with a reload takes back nothing.
+/// For the recount only.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct HighestLimits {
+    pub(crate) requests_inflight: u32,
+    pub(crate) output_size: usize,
+}
+
+impl HighestLimits {
+    fn raise(&mut self, options: &PoolOptions) {
+        let requests_inflight = options.client_requests_inflight_max;
+        self.requests_inflight = self.requests_inflight.max(requests_inflight);
+        self.output_size = self.output_size.max(options.client_output_max);
+    }
 }
 
 impl Pool {
@@ -78,7 +96,9 @@ impl Pool {
             canaries: Canaries::default(),
             options,
             returns_at: None,
+            highest: HighestLimits::default(),
         };
+        pool.highest.raise(&pool.options);
         pool.handshake = pool.new_handshake();
         let lanes_count = pool.options.server_connections_per_worker as usize;
         let count = pool.options.servers.len();
@@ -104,6 +124,7 @@ impl Pool {
     /// the placement, `seed` for a distribution that draws lots.
     pub(crate) fn reconfigure(&mut self, options: PoolOptions, seed: u64, now: Time) -> Vec<usize> {
         let before = std::mem::replace(&mut self.options, options);
+        self.highest.raise(&self.options);
         let handshake = self.new_handshake();
         let same_words = handshake == self.handshake;
         self.handshake = handshake;
@@ -127,6 +148,9 @@ impl Pool {
             if let Some(place) = place {
                 servers[place] = server;
                 servers[place].lanes.resize(lanes_count, None);
+                if !self.options.health.eject {
+                    servers[place].health = Health::new();
+                }
             }
         }
         places.push(retired);

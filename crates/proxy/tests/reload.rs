@@ -6,7 +6,7 @@ mod rig;
 
 use std::time::Duration;
 
-use base::{Address, RecvEnd};
+use base::{Address, RecvEnd, SocketError};
 use protocol::Protocol;
 use proxy::options::PoolOptions;
 use rig::{Rig, address_of, pool};
@@ -201,4 +201,22 @@ fn a_pool_that_is_gone_takes_no_client() {
     // It may come back.
     reload(&mut rig, Some(servers(&[0])));
     assert!(rig.proxy.handle_accepted(0).is_some());
+}
+
+#[test]
+fn an_ejected_server_is_back_as_soon_as_servers_are_ejected_no_longer() {
+    let mut ejecting = servers(&[0, 1]);
+    ejecting.health.eject = true;
+    ejecting.health.failure_limit = 1;
+    let mut rig = Rig::new(ejecting);
+    let (_, key) = moving_keys();
+    let client = rig.client();
+    rig.feed(client, &get(&key));
+    let first = rig.server(0);
+    rig.end_receiving(first, RecvEnd::Error(SocketError::ConnectionReset));
+    assert_eq!(rig.take(client), "-ERR Connection reset by peer\r\n");
+    reload(&mut rig, Some(servers(&[0, 1])));
+    rig.feed(client, &get(&key));
+    let back = rig.server(0);
+    assert_eq!(rig.take(back).into_bytes(), get(&key));
 }

@@ -12,7 +12,7 @@ pub mod cpus;
 pub mod mailbox;
 pub mod memory;
 pub mod process;
-mod reload;
+pub mod reload;
 mod resolver;
 pub mod snapshot;
 pub mod stats_server;

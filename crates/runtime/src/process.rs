@@ -222,11 +222,6 @@ pub fn start(options: ProcessOptions) -> Result<Process, StartError> {
     }
 }
 
-/// How many clients each pool may have, by index.
-fn client_limits(pools: &[Option<PoolOptions>]) -> impl Iterator<Item = u32> {
-    pools.iter().map(|pool| pool.as_ref().map_or(0, |options| options.client_connections_max))
-}
-
 /// Settles which event base it will be, and says why in one line of the log: what may be used of
 /// io_uring, or `None` for the readiness back end.
 fn choose(choice: EventBaseChoice) -> Option<Tier> {
@@ -320,7 +315,7 @@ where
     let mut pending = Vec::new();
     let listeners = open_listeners(options.pools.iter().enumerate(), plan.len())?;
     let by_index: Vec<_> = options.pools.iter().cloned().map(Some).collect();
-    balance.set_limits(client_limits(&by_index));
+    balance.set_limits(reload::client_limits(&by_index));
     let book = Arc::new(AddressBook::default());
     book.look_up_new(&by_index);
     let addresses = book.addresses(&by_index);
@@ -475,7 +470,7 @@ impl Process {
         let listeners = open_listeners(new, workers_count)?;
         self.shared.book.look_up_new(&reload.pools);
         reload.addresses = self.shared.book.addresses(&reload.pools);
-        self.shared.balance.set_limits(client_limits(&reload.pools));
+        self.shared.balance.set_limits(reload::client_limits(&reload.pools));
         *pools = Pools { by_index: reload.pools.clone(), order };
         let reload = Arc::new(reload);
         for (worker, listeners) in self.shared.workers.iter().zip(listeners) {

@@ -10,17 +10,18 @@ use crate::mailbox::Reload;
 
 /// What changes.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) reload: Reload,
+pub struct Plan {
+    /// What every worker is told, but for the addresses.
+    pub reload: Reload,
     /// Pools that need a new listener, by index.
-    pub(crate) opened: Vec<usize>,
+    pub opened: Vec<usize>,
     /// The wanted pools' indices, in their order.
-    pub(crate) order: Vec<usize>,
+    pub order: Vec<usize>,
 }
 
 /// Compares the pools that run, by index, with those that are wanted. A pool is the same when its
 /// name and protocol are.
-pub(crate) fn plan(running: &[Option<PoolOptions>], wanted: Vec<PoolOptions>) -> Plan {
+pub fn plan(running: &[Option<PoolOptions>], wanted: Vec<PoolOptions>) -> Plan {
     let mut plan = Plan::default();
     let mut pools: Vec<Option<PoolOptions>> = running.iter().map(|_| None).collect();
     for options in wanted {
@@ -38,6 +39,11 @@ pub(crate) fn plan(running: &[Option<PoolOptions>], wanted: Vec<PoolOptions>) ->
     plan_listeners(running, &pools, &mut plan);
     plan.reload.pools = pools;
     plan
+}
+
+/// How many clients each pool may have, by index; 0 for no limit.
+pub fn client_limits(pools: &[Option<PoolOptions>]) -> impl Iterator<Item = u32> {
+    pools.iter().map(|pool| pool.as_ref().map_or(0, |options| options.client_connections_max))
 }
 
 /// A listener whose address is wanted stays open, though perhaps for another pool: the kernel would

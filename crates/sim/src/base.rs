@@ -29,8 +29,8 @@ pub struct SimSocket {
 
 impl SimSocket {
     /// The listening socket of a pool.
-    pub fn listening(pool: usize) -> SimSocket {
-        SimSocket { connection: pool, dropped: None }
+    pub fn listening(place: usize) -> SimSocket {
+        SimSocket { connection: place, dropped: None }
     }
 
     /// The proxy's end of a connection. Dropping it closes it.
@@ -208,8 +208,8 @@ impl EventBase for SimBase {
 
     fn listen(&mut self, listener: Token, socket: SimSocket) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
-        let pool = socket.connection;
-        let waiting = world.unregistered.remove(&pool).unwrap_or_default();
+        let place = socket.connection;
+        let waiting = world.unregistered.remove(&place).unwrap_or_default();
         let table = &mut world.bases[self.index].listeners;
         let slot = listener.index() as usize;
         table.resize_with(table.len().max(slot + 1), || None);
@@ -219,7 +219,7 @@ impl EventBase for SimBase {
         }
         table[slot] = Some(Listener {
             token: listener,
-            pool,
+            place,
             accepting: false,
             stopping: false,
             closing: false,

@@ -5,6 +5,7 @@
 //! plan names.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use protocol::Protocol;
 
@@ -12,6 +13,10 @@ use crate::oracle::{Oracle, shown};
 use crate::wire::{self, Cut};
 use crate::workload::{Expect, Form, Request, Writer, farewell, redis_array};
 use crate::world::{Happening, MS, US, World};
+
+/// How long after a reload a worker may still accept for a pool that has gone: it reads its mailbox
+/// at the end of a turn.
+const NOTICE_NS: u64 = MS;
 
 struct Sent {
     at: u64,
@@ -35,6 +40,8 @@ pub struct ModelClient {
     pool: usize,
     protocol: Protocol,
     connection: Option<usize>,
+    /// When it dialled.
+    dialled_at: u64,
     input: Vec<u8>,
     sent: VecDeque<Sent>,
     /// Requests still to be asked.
@@ -65,6 +72,7 @@ impl ModelClient {
             pool,
             protocol: world.plan.pools[pool].options.protocol,
             connection: None,
+            dialled_at: 0,
             input: Vec::new(),
             sent: VecDeque::new(),
             left: world.plan.client.requests_count,
@@ -159,7 +167,7 @@ impl ModelClient {
         self.attempts_count += 1;
         let connection = world.open_client(self.index, self.pool);
         world.note("client connects", self.index as u64, connection as u64);
-        self.connection = Some(connection);
+        (self.connection, self.dialled_at) = (Some(connection), world.now);
         self.input.clear();
         self.sent.clear();
         self.number = 0;
@@ -373,6 +381,16 @@ impl ModelClient {
         }
     }
 
+    /// Whether its pool has gone since it dialled, or has left the address that it dialled before
+    /// anybody accepted it.
+    fn has_lost_its_pool(&self, connection: usize, world: &World) -> bool {
+        let listens = &world.listens[self.pool];
+        let accepted = world.connections[connection].accepted;
+        listens.place.is_none()
+            || listens.gone_at.is_some_and(|at| at + NOTICE_NS >= self.dialled_at)
+            || (!accepted && listens.left_at.is_some_and(|at| at >= self.dialled_at))
+    }
+
     fn is_tainted(&self, world: &World, oracle: &Oracle) -> bool {
         let since = self.sent.front().map_or(world.now, |sent| sent.at);
         oracle.is_tainted(self.pool, since, world)
@@ -381,7 +399,8 @@ impl ModelClient {
     fn on_end(&mut self, connection: usize, reset: bool, world: &mut World, oracle: &Oracle) {
         world.note("client sees the end", self.index as u64, u64::from(reset));
         let half_closed = self.ended && self.ending == Ending::HalfClose && self.sent.is_empty();
-        let fine = self.excused || half_closed || world.draining || world.plan.may_lose_clients();
+        let dismissed = world.draining || self.has_lost_its_pool(connection, world);
+        let fine = self.excused || half_closed || dismissed || world.plan.may_lose_clients();
         let refused = self.sent.iter().any(|sent| sent.may_be_refused);
         let by_close = reset && world.plan.network.reset_on_close_pm > 0;
         let explained = fine || refused || self.deaf || by_close;
@@ -394,14 +413,15 @@ impl ModelClient {
             Expect::Farewell(reply) => !reply.is_empty(),
             _ => true,
         });
-        // While the proxy drains a request may cross the end on its way, and nobody is to blame.
-        let strict = world.plan.is_fault_free && !world.draining;
+        // When the proxy lets its clients go a request may cross the end on its way, and nobody is
+        // to blame.
+        let strict = world.plan.is_fault_free && !dismissed;
         if self.excused && !reset && strict && owed {
             let state = self.state();
             world.fail(format!("the end came before the replies: {state}"));
         }
         if let Some(sent) = self.sent.front()
-            && world.draining
+            && dismissed
             && world.plan.is_fault_free
             && !reset
             && let Expect::Single(unit) = &sent.expect
@@ -566,16 +586,22 @@ impl ModelClient {
     }
 
     fn may_time_out(&self, sent: &Sent, world: &World) -> bool {
-        let options = &world.plan.pools[self.pool].options;
         let waited = world.now - sent.at;
         let network = &world.plan.network;
+        let slowest = 3 * network.latency_us_max * US + 2 * MS;
         let connects_slowly = network.silent_connect_pm > 0
             || network.pause_pm > 0
             || (world.plan.server.down_silently && world.plan.server.restart_pm > 0)
-            || options.connect_timeout.as_nanos() as u64
-                <= 3 * network.latency_us_max * US + 2 * MS;
+            || world
+                .plan
+                .options_of(self.pool)
+                .any(|options| options.connect_timeout.as_nanos() as u64 <= slowest);
+        let is_over = |most: Duration| u128::from(waited) >= most.as_nanos();
         connects_slowly
-            || options.request_timeout.is_some_and(|most| u128::from(waited) >= most.as_nanos())
+            || world
+                .plan
+                .options_of(self.pool)
+                .any(|known| known.request_timeout.is_some_and(is_over))
             || world.server_closed_at.is_some_and(|at| at >= sent.at)
     }
 }

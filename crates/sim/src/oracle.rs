@@ -162,9 +162,9 @@ impl Oracle {
     }
 
     /// There is a new configuration.
-    pub fn reload(&mut self, plan: &Plan, pools: &[PoolOptions]) {
+    pub fn reload(&mut self, plan: &Plan, pools: &[Option<PoolOptions>]) {
         for ((known, options), plan) in self.pools.iter_mut().zip(pools).zip(&plan.pools) {
-            known.push(PoolOracle::new(options, plan));
+            known.extend(options.as_ref().map(|options| PoolOracle::new(options, plan)));
         }
     }
 

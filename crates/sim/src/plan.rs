@@ -18,10 +18,21 @@ use crate::world::{MS, US};
 pub const PORT_MIN: u16 = 10_000;
 /// The port of the first pool's listeners; each further one has the next.
 const POOL_PORT_MIN: u16 = 9_000;
+/// The first address that no pool has at the start.
+const SPARE_PLACE: usize = 10;
 
-/// Where a pool's listeners are. Pools are fewer than a thousand.
-pub fn pool_address(pool: usize) -> Address {
-    Address::Inet(([10, 0, 0, 1], POOL_PORT_MIN + pool as u16).into())
+/// The address of a place where listeners may be: below a thousand. A pool begins at the place of
+/// its own index.
+pub fn pool_address(place: usize) -> Address {
+    Address::Inet(([10, 0, 0, 1], POOL_PORT_MIN + place as u16).into())
+}
+
+/// The place of such an address.
+pub fn place_of(address: &Address) -> usize {
+    match destination(address) {
+        Some(Destination::Listeners(place)) => place,
+        other => panic!("not an address of a pool: {other:?}"),
+    }
 }
 
 /// What can be connected to.
@@ -29,8 +40,8 @@ pub fn pool_address(pool: usize) -> Address {
 pub enum Destination {
     /// A model server, if there is one of this index.
     Server(usize),
-    /// The listeners of a pool, if there are any.
-    Pool(usize),
+    /// The listeners at a place, if there are any.
+    Listeners(usize),
 }
 
 /// What an address means. The world has no file system, and so no unix sockets.
@@ -40,7 +51,7 @@ pub fn destination(address: &Address) -> Option<Destination> {
     if port >= PORT_MIN {
         return Some(Destination::Server(usize::from(port - PORT_MIN)));
     }
-    (port >= POOL_PORT_MIN).then(|| Destination::Pool(usize::from(port - POOL_PORT_MIN)))
+    (port >= POOL_PORT_MIN).then(|| Destination::Listeners(usize::from(port - POOL_PORT_MIN)))
 }
 
 /// How the network behaves. `_pm` are rates in a thousand.
@@ -197,8 +208,8 @@ pub struct Plan {
 pub struct ReloadPlan {
     /// When, in nanoseconds.
     pub at: u64,
-    /// By index of the pool.
-    pub pools: Vec<PoolOptions>,
+    /// By index of the pool in the plan; `None` for one that is not configured.
+    pub pools: Vec<Option<PoolOptions>>,
 }
 
 impl Plan {
@@ -223,7 +234,7 @@ impl Plan {
         let network = draw_network(&mut random, is_fault_free);
         let server = draw_server(&mut random, is_fault_free);
         let client = draw_client(&mut random, is_fault_free);
-        let reloads = draw_reloads(&mut random, &pools);
+        let reloads = draw_reloads(&mut random, &pools, is_fault_free);
         let drain_at = random.chance(100).then(|| MS + random.skewed(50_000) * US);
         Plan {
             seed,
@@ -248,30 +259,45 @@ impl Plan {
             .expect("each server belongs to a pool")
     }
 
+    /// Every configuration that a pool has at some time.
+    pub fn options_of(&self, pool: usize) -> impl Iterator<Item = &PoolOptions> {
+        let later = self.reloads.iter().filter_map(move |reload| reload.pools[pool].as_ref());
+        std::iter::once(&self.pools[pool].options).chain(later)
+    }
+
+    /// Every configuration of every pool.
+    pub fn all_options(&self) -> impl Iterator<Item = &PoolOptions> {
+        (0..self.pools.len()).flat_map(|pool| self.options_of(pool))
+    }
+
     /// Whether a server may seem to have failed without its doing.
     pub fn may_fail_servers(&self) -> bool {
         let network = &self.network;
         network.reset_pm + network.reset_on_connect_pm + network.refuse_pm > 0
             || network.silent_connect_pm + network.stall_pm + network.pause_pm > 0
-            || self.pools.iter().any(|pool| {
-                pool.options.request_timeout.is_some()
-                    || pool.options.connect_timeout < Duration::from_secs(1)
-                    || pool.options.limits != Limits::default()
+            || self.all_options().any(|options| {
+                options.request_timeout.is_some()
+                    || options.connect_timeout < Duration::from_secs(1)
+                    || options.limits != Limits::default()
             })
     }
 
     /// The longest that a request may take by its pool's own time-out; `None` when something else
     /// may hold it up.
     pub fn reply_ns_max(&self, pool: usize) -> Option<u64> {
-        let (network, options) = (&self.network, &self.pools[pool].options);
+        let network = &self.network;
         let held_up = network.pause_pm + network.stall_pm > 0
             || network.accept_fails_pm + self.client.deaf_pm > 0
             || network.capacity < 200_000
             || self.client.value_size_max > 300
-            || options.client_output_high_water < 1 << 20
-            || options.client_requests_inflight_max < 1_000;
-        let timeout = options.request_timeout.filter(|_| !held_up)?;
-        Some(timeout.as_nanos() as u64 + 300 * MS)
+            || self.options_of(pool).any(|options| {
+                options.client_output_high_water < 1 << 20
+                    || options.client_requests_inflight_max < 1_000
+            });
+        let timeouts: Option<Vec<Duration>> =
+            self.options_of(pool).map(|options| options.request_timeout).collect();
+        let longest = timeouts?.into_iter().max().filter(|_| !held_up)?;
+        Some(longest.as_nanos() as u64 + 300 * MS)
     }
 
     /// Whether a well-behaved client may lose its connection.
@@ -283,27 +309,44 @@ impl Plan {
             || network.adopt_fails_pm > 0
             || self.limits.clients_max < 1000
             || self.limits.buffered_bytes_max < 1 << 20
-            || self.pools.iter().any(|pool| {
-                pool.options.client_connections_max > 0 || pool.options.client_output_max < 1 << 20
+            || self.all_options().any(|options| {
+                options.client_connections_max > 0 || options.client_output_max < 1 << 20
             })
     }
 }
 
-/// Servers come and go, weights and distributions change.
-fn draw_reloads(random: &mut Random, pools: &[PoolPlan]) -> Vec<ReloadPlan> {
+/// Pools and servers come and go, move, get other names; weights, distributions and limits change.
+fn draw_reloads(random: &mut Random, pools: &[PoolPlan], is_fault_free: bool) -> Vec<ReloadPlan> {
     if !random.chance(200) {
         return Vec::new();
     }
+    let moves = random.chance(300);
     let mut at = MS;
-    (0..random.between(1, 4))
-        .map(|_| {
+    (0..random.between(1, 4) as usize)
+        .map(|number| {
             at += random.skewed(20_000) * US;
-            let pools = pools.iter().map(|pool| reloaded(random, &pool.options)).collect();
+            let mut draw = |(index, pool): (usize, &PoolPlan)| {
+                let mut options = reloaded(random, &pool.options);
+                if !is_fault_free && random.chance(300) {
+                    draw_limits(random, &mut options);
+                    // Whether a request is too large is settled once for a seed.
+                    options.limits = pool.options.limits;
+                }
+                if moves && random.chance(300) {
+                    options.listen.address = pool_address(SPARE_PLACE + index * 10 + number);
+                }
+                if moves && random.chance(200) {
+                    options.name = format!("renamed{index}-{number}");
+                }
+                (!moves || random.chance(800)).then_some(options)
+            };
+            let pools = pools.iter().enumerate().map(&mut draw).collect();
             ReloadPlan { at, pools }
         })
         .collect()
 }
 
+/// Of a pool that stays where it was, or comes back to it.
 fn reloaded(random: &mut Random, before: &PoolOptions) -> PoolOptions {
     let mut options = before.clone();
     options.servers.retain(|_| random.chance(700));
@@ -323,6 +366,11 @@ fn reloaded(random: &mut Random, before: &PoolOptions) -> PoolOptions {
     }
     if random.chance(300) {
         options.server_connections_per_worker = random.pick(&[1, 2, 3]);
+    }
+    if random.chance(200) {
+        options.client_requests_inflight_max = random.pick(&[1, 3, 1024]);
+        options.client_output_high_water = random.pick(&[1, 5_000, 1 << 20]);
+        options.client_output_max = options.client_output_max.max(options.client_output_high_water);
     }
     options
 }

@@ -84,10 +84,10 @@ impl BaseState {
         place.filter(|found| found.token == token && !found.closing)
     }
 
-    /// Whether a connection to the pool would find a listener here.
-    pub fn is_listening(&self, pool: usize) -> bool {
+    /// Whether a connection to the place would find a listener here.
+    pub fn is_listening(&self, place: usize) -> bool {
         let mut listeners = self.listeners.iter().flatten();
-        listeners.any(|listener| listener.pool == pool && !listener.closing)
+        listeners.any(|listener| listener.place == place && !listener.closing)
     }
 
     /// The send under way.
@@ -127,13 +127,11 @@ impl BaseState {
             || self.listeners.iter().flatten().any(Listener::has_work)
     }
 
-    /// A connection stands before a listener of the pool. `false` when there is none.
-    pub fn arrive(&mut self, pool: usize, connection: usize) -> bool {
-        let open = |listener: &&mut Listener| listener.pool == pool && !listener.closing;
-        let mut listeners = self.listeners.iter_mut().flatten().rev();
-        let Some(listener) = listeners.find(open) else { return false };
-        listener.waiting.push(connection);
-        true
+    /// A connection stands before the listener at the place, which must be there.
+    pub fn arrive(&mut self, place: usize, connection: usize) {
+        let open = |listener: &&mut Listener| listener.place == place && !listener.closing;
+        let listener = self.listeners.iter_mut().flatten().rev().find(open);
+        listener.expect("it listens").waiting.push(connection);
     }
 
     /// Bytes of the sends under way.
@@ -201,7 +199,7 @@ impl Registration {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) token: Token,
-    pub(crate) pool: usize,
+    pub(crate) place: usize,
     pub(crate) accepting: bool,
     pub(crate) stopping: bool,
     pub(crate) closing: bool,

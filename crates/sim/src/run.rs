@@ -8,18 +8,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Address, Kind, Time};
+use base::{Kind, Time};
 use proxy::Proxy;
-use proxy::options::{PoolOptions, ServerOptions};
 use proxy::stats::ServerStats;
 use runtime::balance::Balance;
-use runtime::mailbox::{Mailbox, Message, Reload};
+use runtime::mailbox::{Mailbox, Message};
 use runtime::worker::{Peers, Worker};
 
 use crate::base::{SimBase, SimSocket};
 use crate::client::ModelClient;
+use crate::control::{Control, address_of};
 use crate::oracle::Oracle;
-use crate::plan::{PORT_MIN, Plan, PoolPlan};
+use crate::plan::Plan;
 use crate::server::ModelServer;
 use crate::world::{Happening, MS, Peer, US, World};
 
@@ -76,9 +76,7 @@ struct Stepper {
 struct Run {
     world: Rc<RefCell<World>>,
     workers: Vec<Stepper>,
-    peers: Peers<SimBase>,
-    /// The servers of each pool, by their index among all, as configured now.
-    config: Vec<Vec<usize>>,
+    control: Control,
     balance: Arc<Balance>,
     servers: Vec<ModelServer>,
     clients: Vec<ModelClient>,
@@ -116,13 +114,12 @@ impl Run {
         let world = Rc::new(RefCell::new(world));
         let balance = Arc::new(Balance::new(plan.workers_count));
         let (workers, peers) = workers(&plan, &world, &balance, options.prepare);
-        let config = plan.pools.iter().map(|pool| places(pool, &pool.options)).collect();
+        let control = Control::new(&plan, peers, Arc::clone(&balance));
         let steps_max = if options.steps_max == 0 { STEPS_MAX } else { options.steps_max };
         Run {
             world,
             workers,
-            peers,
-            config,
+            control,
             balance,
             servers,
             clients,
@@ -195,6 +192,9 @@ impl Run {
         }
         let mut world = self.world.borrow_mut();
         for pool in 0..world.plan.pools.len() {
+            if world.listens[pool].place.is_none() {
+                continue;
+            }
             let index = self.clients.len();
             self.clients.push(ModelClient::probe(index, pool, &world));
             world.note("probe", pool as u64, 0);
@@ -262,22 +262,6 @@ impl Run {
             world.fail(format!("without a client the balance counts {counts:?}"));
         }
     }
-}
-
-/// Which of all servers those of a configuration are.
-fn places(plan: &PoolPlan, options: &PoolOptions) -> Vec<usize> {
-    let all = &plan.options.servers;
-    let place = |server: &ServerOptions| all.iter().position(|other| other.name == server.name);
-    options
-        .servers
-        .iter()
-        .map(|server| plan.server_first + place(server).expect("one of the plan's servers"))
-        .collect()
-}
-
-/// Where a server is.
-fn address_of(server: usize) -> Address {
-    Address::Inet(([10, 0, 0, 1], PORT_MIN + server as u16).into())
 }
 
 fn workers(
@@ -385,17 +369,17 @@ impl Run {
                     }
                 }
                 Happening::Reload(index) => {
-                    self.reload(index, &world.plan);
+                    self.control.reload(index, &mut world);
                     self.oracle.reload(&world.plan, &world.plan.reloads[index].pools);
                     world.note("reload", index as u64, 0);
                 }
                 Happening::Drain => {
-                    self.send_all(|| Message::Drain(Duration::from_secs(3600)));
+                    self.control.send_all(|_| Message::Drain(Duration::from_secs(3600)));
                     world.draining = true;
                     world.note("drain", 0, 0);
                 }
                 Happening::Resolved(server, resolved) => {
-                    self.tell_address(server, resolved, &world.plan);
+                    self.control.tell_address(server, resolved, &world.plan);
                     world.note("resolved", server as u64, u64::from(resolved));
                 }
                 _ => world.handle(happening),
@@ -403,40 +387,6 @@ impl Run {
             if world.failure.is_some() {
                 return;
             }
-        }
-    }
-
-    /// What the control side does when a name is looked up again.
-    fn tell_address(&self, server: usize, resolved: bool, plan: &Plan) {
-        let pool = plan.pool_of(server);
-        let address = resolved.then(|| address_of(server));
-        let known = &self.config[pool];
-        let place = known.iter().position(|place| *place == server);
-        // It may have left the configuration.
-        let Some(server) = place else { return };
-        self.send_all(|| Message::SetAddress { pool, server, address: address.clone() });
-    }
-
-    /// What it does when the file of the configuration has changed.
-    fn reload(&mut self, index: usize, plan: &Plan) {
-        let pools = &plan.reloads[index].pools;
-        self.config = plan.pools.iter().zip(pools).map(|(plan, pool)| places(plan, pool)).collect();
-        let addresses = self
-            .config
-            .iter()
-            .map(|servers| servers.iter().map(|server| Some(address_of(*server))).collect());
-        let reload = Arc::new(Reload {
-            pools: pools.iter().cloned().map(Some).collect(),
-            addresses: addresses.collect(),
-            moved: Vec::new(),
-            closed: Vec::new(),
-        });
-        self.send_all(|| Message::Reload(Arc::clone(&reload), Vec::new()));
-    }
-
-    fn send_all(&self, message: impl Fn() -> Message<SimSocket>) {
-        for peer in &self.peers {
-            assert!(peer.try_send(message()).is_ok(), "a mailbox of so few messages has room");
         }
     }
 
@@ -501,6 +451,7 @@ impl Run {
         world.close_dropped();
         drop(world);
         self.check_memory(index);
+        self.check_client_limits();
         self.count_ejections(index);
     }
 
@@ -527,6 +478,27 @@ impl Run {
                     world.bases[index].ejected_until[first + server] = until;
                     world.note("ejects", index as u64, (first + server) as u64);
                 }
+            }
+        }
+    }
+
+    /// No pool has more clients than it may, in all workers together.
+    fn check_client_limits(&mut self) {
+        let mut world = self.world.borrow_mut();
+        // With a new configuration a pool may have another index, and a lower limit closes nobody.
+        if !world.plan.reloads.is_empty() {
+            return;
+        }
+        for pool in 0..world.plan.pools.len() {
+            let max = world.plan.pools[pool].options.client_connections_max;
+            if max == 0 {
+                continue;
+            }
+            let proxies = self.workers.iter().map(|stepper| stepper.worker.proxy());
+            let count: u64 =
+                proxies.map(|proxy| proxy.stats().pools[pool].client_connections).sum();
+            if count > u64::from(max) {
+                world.fail(format!("pool {pool} has {count} clients, at most {max} may be"));
             }
         }
     }

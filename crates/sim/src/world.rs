@@ -39,12 +39,10 @@ pub enum Happening {
     Closes(usize),
     /// A server says something that nobody asked for.
     Babbles(usize),
-    /// A new connection stands before this worker's listener of this pool.
+    /// A new connection stands before the listeners at a place.
     Arrives {
-        /// Which worker's.
-        worker: usize,
-        /// Of which pool.
-        pool: usize,
+        /// Which place.
+        place: usize,
         /// What stands there.
         connection: usize,
     },
@@ -179,6 +177,17 @@ pub struct Door {
     pub silent: bool,
 }
 
+/// Where a pool of the plan listens, as clients know it.
+#[derive(Debug, Clone, Copy)]
+pub struct Listens {
+    /// The place now; `None` while the pool is not configured.
+    pub place: Option<usize>,
+    /// When it was last at another place.
+    pub left_at: Option<u64>,
+    /// When it was last removed, or got another name, which is the same to its clients.
+    pub gone_at: Option<u64>,
+}
+
 /// See the module's text.
 pub struct World {
     /// Chance of everything but the plan.
@@ -193,6 +202,8 @@ pub struct World {
     pub bases: Vec<BaseState>,
     /// One a server of any pool.
     pub doors: Vec<Door>,
+    /// One a pool of the plan.
+    pub listens: Vec<Listens>,
     /// What was drawn for this seed.
     pub plan: Plan,
     /// Faults have stopped.
@@ -203,7 +214,7 @@ pub struct World {
     pub failure: Option<String>,
     /// Sockets that a worker has dropped without registering them.
     pub dropped: Arc<Mutex<Vec<usize>>>,
-    /// What stands before listening sockets that no event base has registered yet, by pool.
+    /// What stands before listening sockets that no event base has registered yet, by place.
     pub unregistered: BTreeMap<usize, Vec<usize>>,
     /// The seed also fails when the owner of an event base does what the contract lets it do, but
     /// what a worker has no reason to: calls with stale tokens, gaps in its tables.
@@ -230,6 +241,9 @@ impl World {
             connections: Vec::new(),
             bases: Vec::new(),
             doors: vec![Door::default(); servers_count],
+            listens: (0..plan.pools.len())
+                .map(|pool| Listens { place: Some(pool), left_at: None, gone_at: None })
+                .collect(),
             plan,
             healed: false,
             draining: false,
@@ -325,12 +339,14 @@ impl World {
         self.random.below(max + 1) * US
     }
 
-    /// A client connects to a pool; the kernel chooses the worker.
+    /// A client connects to a pool, or to where it last was.
     pub fn open_client(&mut self, client: usize, pool: usize) -> usize {
         let connection = self.add(Peer::Client(client));
-        let worker = self.random.index(self.plan.workers_count);
         let at = self.now + self.latency();
-        self.schedule(at, Happening::Arrives { worker, pool, connection });
+        match self.listens[pool].place {
+            Some(place) => self.schedule(at, Happening::Arrives { place, connection }),
+            None => self.reset(connection),
+        }
         connection
     }
 
@@ -367,14 +383,7 @@ impl World {
                 }
             }
             Happening::Closes(connection) => self.peer_close(connection),
-            Happening::Arrives { worker, pool, connection } => {
-                if !self.bases[worker].arrive(pool, connection) {
-                    match self.unregistered.get_mut(&pool) {
-                        Some(waiting) => waiting.push(connection),
-                        None => self.reset(connection),
-                    }
-                }
-            }
+            Happening::Arrives { place, connection } => self.arrive(place, connection),
             Happening::Client(_)
             | Happening::Server(_)
             | Happening::Babbles(_)
@@ -403,8 +412,8 @@ impl World {
             Some(Destination::Server(server)) if server < self.doors.len() => {
                 self.dial_server(connection, server)
             }
-            Some(Destination::Pool(pool)) if self.is_listening(pool) => {
-                (self.dial_pool(connection, pool), None)
+            Some(Destination::Listeners(place)) if self.is_listening(place) => {
+                (self.dial_listeners(connection, place), None)
             }
             _ => (self.now + self.latency(), Some(SocketError::ConnectionRefused)),
         }
@@ -424,25 +433,31 @@ impl World {
     }
 
     /// The other end is accepted by an event base too.
-    fn dial_pool(&mut self, connection: usize, pool: usize) -> u64 {
+    fn dial_listeners(&mut self, connection: usize, place: usize) -> u64 {
         let twin = self.add(Peer::Twin(connection));
         self.connections[connection].peer = Peer::Twin(twin);
         let at = self.now + self.latency();
-        self.arrive_at_pool(pool, twin, at);
+        self.schedule(at, Happening::Arrives { place, connection: twin });
         at
     }
 
-    /// A new connection stands before one of the pool's listeners at `at`.
-    pub fn arrive_at_pool(&mut self, pool: usize, connection: usize, at: u64) {
-        let listening = (0..self.bases.len()).filter(|base| self.bases[*base].is_listening(pool));
+    /// A new connection stands before one of the listeners of a place; the kernel chooses whose.
+    fn arrive(&mut self, place: usize, connection: usize) {
+        let listening = (0..self.bases.len()).filter(|base| self.bases[*base].is_listening(place));
         let listening: Vec<usize> = listening.collect();
-        let worker = if listening.is_empty() { 0 } else { self.random.pick(&listening) };
-        self.schedule(at, Happening::Arrives { worker, pool, connection });
+        if !listening.is_empty() {
+            let worker = self.random.pick(&listening);
+            self.bases[worker].arrive(place, connection);
+        } else if let Some(waiting) = self.unregistered.get_mut(&place) {
+            waiting.push(connection);
+        } else {
+            self.reset(connection);
+        }
     }
 
-    fn is_listening(&self, pool: usize) -> bool {
-        self.unregistered.contains_key(&pool)
-            || self.bases.iter().any(|base| base.is_listening(pool))
+    fn is_listening(&self, place: usize) -> bool {
+        self.unregistered.contains_key(&place)
+            || self.bases.iter().any(|base| base.is_listening(place))
     }
 
     /// What an event base has sent goes to the twin of the connection.

@@ -15,9 +15,9 @@ use event::conformance::{BaseOptions, Harness, Peer};
 use event::{Event, EventBase, Received, Waker};
 use sim::Plan;
 use sim::base::{SimBase, SimSocket};
-use sim::plan::{NetworkPlan, pool_address};
+use sim::plan::{NetworkPlan, place_of, pool_address};
 use sim::registered::SimWaker;
-use sim::world::{self, US, World};
+use sim::world::{self, Happening, US, World};
 
 event::conformance_suite!(calm, SimHarness::new(1, calm_network()));
 event::conformance_suite!(unruly, SimHarness::new(1, unruly_network()));
@@ -52,7 +52,7 @@ fn unruly_network() -> NetworkPlan {
 /// One world, in which a case makes its event bases and peers.
 struct SimHarness {
     world: Rc<RefCell<World>>,
-    pools_count: Cell<usize>,
+    places_count: Cell<usize>,
 }
 
 impl SimHarness {
@@ -61,7 +61,7 @@ impl SimHarness {
         let mut world = World::new(plan, false);
         // The cases do on purpose what a worker has no reason to do.
         world.is_strict = false;
-        SimHarness { world: Rc::new(RefCell::new(world)), pools_count: Cell::new(0) }
+        SimHarness { world: Rc::new(RefCell::new(world)), places_count: Cell::new(0) }
     }
 
     /// A connection to a client that only does what the case says.
@@ -70,9 +70,9 @@ impl SimHarness {
         SimPeer { world: Rc::clone(&self.world), connection }
     }
 
-    fn new_pool(&self) -> usize {
-        self.pools_count.set(self.pools_count.get() + 1);
-        self.pools_count.get() - 1
+    fn new_place(&self) -> usize {
+        self.places_count.set(self.places_count.get() + 1);
+        self.places_count.get() - 1
     }
 }
 
@@ -98,23 +98,22 @@ impl Harness for SimHarness {
     }
 
     fn listener(&self) -> (SimSocket, Address) {
-        let pool = self.new_pool();
-        self.world.borrow_mut().unregistered.insert(pool, Vec::new());
-        (SimSocket::listening(pool), pool_address(pool))
+        let place = self.new_place();
+        self.world.borrow_mut().unregistered.insert(place, Vec::new());
+        (SimSocket::listening(place), pool_address(place))
     }
 
     fn dial(&self, address: &Address) -> SimPeer {
         let mut world = self.world.borrow_mut();
         let peer = self.peer(&mut world);
-        let pool = (0..self.pools_count.get()).find(|pool| pool_address(*pool) == *address);
+        let place = place_of(address);
         let at = world.now + world.latency();
-        let pool = pool.expect("an address of `listener`");
-        world.arrive_at_pool(pool, peer.connection, at);
+        world.schedule(at, Happening::Arrives { place, connection: peer.connection });
         peer
     }
 
     fn nowhere(&self) -> Address {
-        pool_address(self.new_pool())
+        pool_address(self.new_place())
     }
 
     fn starved(&self, base: &Waiting) -> u64 {
