@@ -50,6 +50,9 @@ const PIECES: &[&[u8]] = &[
     b"7\r\n",
 ];
 
+/// Pools at once, removed ones among them.
+const POOLS_MAX: usize = 3;
+
 /// Connections that the event base knows.
 #[derive(Default)]
 struct Connection {
@@ -77,35 +80,24 @@ pub fn operations(data: &[u8]) {
 
 impl<'a> World<'a> {
     fn new(mut input: &'a [u8]) -> World<'a> {
-        let mut flag = || {
-            let (first, rest) = input.split_first().unwrap_or((&0, &[]));
-            input = rest;
-            *first
-        };
-        let protocol = Protocol::ALL[usize::from(flag() % 2)];
-        let servers_count = usize::from(flag() % 4) + 1;
-        let mut options = options(protocol, servers_count);
-        options.client_requests_inflight_max = u32::from(flag() % 8) + 1;
-        options.server_requests_inflight_max = u32::from(flag() % 32) + 1;
-        options.client_output_high_water = usize::from(flag()) * 4 + 1;
-        options.client_output_max = options.client_output_high_water * 4;
-        options.limits.request_size_max = 100_000;
-        options.health.eject = flag().is_multiple_of(2);
-        options.request_timeout = (flag().is_multiple_of(2)).then_some(Duration::from_millis(50));
-        options.password = flag().is_multiple_of(8).then(|| b"p".to_vec());
+        let protocol = Protocol::ALL[usize::from(next(&mut input) % 2)];
+        let options = draw_options(&mut input, protocol);
         let limits = WorkerLimits { buffered_bytes_max: 200_000, clients_max: 8 };
         let now = Time::from_ns(1_000_000_000);
-        let mut proxy = Proxy::new(vec![options], limits, 1, now);
-        for server in 0..servers_count {
-            proxy.set_address(0, server, Some(address(server)));
+        let proxy = Proxy::new(vec![options], limits, 1, now);
+        let mut world = World { input, proxy, now, connections: BTreeMap::new() };
+        world.set_addresses(0);
+        world
+    }
+
+    fn set_addresses(&mut self, pool: usize) {
+        for server in 0..self.proxy.pools[pool].options.servers.len() {
+            self.proxy.set_address(pool, server, Some(address(server)));
         }
-        World { input, proxy, now, connections: BTreeMap::new() }
     }
 
     fn byte(&mut self) -> u8 {
-        let (first, rest) = self.input.split_first().unwrap_or((&0, &[]));
-        self.input = rest;
-        *first
+        next(&mut self.input)
     }
 
     /// One of the connections for which `allowed` holds.
@@ -130,12 +122,8 @@ impl<'a> World<'a> {
     }
 
     fn event(&mut self) {
-        match self.byte() % 10 {
-            0 => {
-                if let Some(token) = self.proxy.handle_accepted(0) {
-                    self.connections.insert(token, Connection::default());
-                }
-            }
+        match self.byte() % 16 {
+            0 | 10 => self.accept(),
             1..=4 => self.receive(),
             5 => self.finish_send(),
             6 => self.end_receive(),
@@ -145,8 +133,36 @@ impl<'a> World<'a> {
                 self.now = self.now + Duration::from_millis(ms);
                 self.proxy.begin_turn(self.now);
             }
-            _ => self.reload(),
+            9 => self.reload(),
+            11 => {
+                let pool = usize::from(self.byte()) % self.proxy.pools.len();
+                let server =
+                    usize::from(self.byte()) % self.proxy.pools[pool].options.servers.len();
+                let resolved = !self.byte().is_multiple_of(4);
+                self.proxy.set_address(pool, server, resolved.then(|| address(server)));
+            }
+            12 => self.proxy.preconnect(),
+            13 => {
+                self.proxy.release_memory();
+            }
+            14 => {
+                if self.byte().is_multiple_of(16) {
+                    self.proxy.drain();
+                }
+            }
+            _ => self.receive(),
         }
+    }
+
+    fn accept(&mut self) {
+        let pool = usize::from(self.byte());
+        let Some(token) = self.proxy.handle_accepted(pool % self.proxy.pools.len()) else { return };
+        if pool >= 240 {
+            self.proxy.handle_adopt_failed(token);
+            return;
+        }
+        let before = self.connections.insert(token, Connection::default());
+        assert!(before.is_none(), "{token:?} is used twice");
     }
 
     fn receive(&mut self) {
@@ -199,17 +215,28 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Pools stay, change, go and come back; now and then there is one more.
     fn reload(&mut self) {
-        let (keep, database) = (self.byte(), u32::from(self.byte() % 2));
-        if keep % 4 > 0 {
+        if !self.byte().is_multiple_of(4) {
             return;
         }
-        let protocol = self.proxy.pools[0].options.protocol;
-        let servers_count = usize::from(keep / 4 % 4) + 1;
-        let options = PoolOptions { database, ..options(protocol, servers_count) };
-        self.proxy.reload(vec![Some(options)]);
-        for server in 0..servers_count {
-            self.proxy.set_address(0, server, Some(address(server)));
+        let mut pools: Vec<Option<PoolOptions>> = Vec::new();
+        for index in 0..self.proxy.pools.len() {
+            let options = self.proxy.pools[index].options.clone();
+            pools.push(match self.byte() % 8 {
+                0 => None,
+                1..=4 => Some(draw_options(&mut self.input, options.protocol)),
+                _ => Some(options),
+            });
+        }
+        if pools.len() < POOLS_MAX && self.byte().is_multiple_of(4) {
+            let protocol = Protocol::ALL[usize::from(self.byte() % 2)];
+            pools.push(Some(draw_options(&mut self.input, protocol)));
+        }
+        let stay: Vec<bool> = pools.iter().map(Option::is_some).collect();
+        self.proxy.reload(pools);
+        for (pool, _) in stay.into_iter().enumerate().filter(|(_, stays)| *stays) {
+            self.set_addresses(pool);
         }
     }
 
@@ -288,6 +315,29 @@ impl<'a> World<'a> {
         assert_eq!(self.proxy.requests_count(), 0, "no request is left");
         assert_eq!(self.proxy.buffered_bytes(), 0, "no byte is left");
     }
+}
+
+fn next(input: &mut &[u8]) -> u8 {
+    let (first, rest) = input.split_first().unwrap_or((&0, &[]));
+    *input = rest;
+    *first
+}
+
+/// A pool with small limits.
+fn draw_options(input: &mut &[u8], protocol: Protocol) -> PoolOptions {
+    let mut options = options(protocol, usize::from(next(input) % 4) + 1);
+    options.client_requests_inflight_max = u32::from(next(input) % 8) + 1;
+    options.server_requests_inflight_max = u32::from(next(input) % 32) + 1;
+    options.client_output_high_water = usize::from(next(input)) * 4 + 1;
+    options.client_output_max = options.client_output_high_water * 4;
+    options.limits.request_size_max = 100_000;
+    let flags = next(input);
+    options.health.eject = flags & 1 == 0;
+    options.request_timeout = (flags & 2 == 0).then_some(Duration::from_millis(50));
+    options.password = (flags & 12 == 0).then(|| b"p".to_vec());
+    options.database = u32::from(flags & 48 == 0);
+    options.server_connections_per_worker = 1 + u32::from(flags >> 6);
+    options
 }
 
 fn options(protocol: Protocol, servers_count: usize) -> PoolOptions {
