@@ -3,6 +3,8 @@
 //! Without the feature `canary`, which nothing that ships enables, every question here is answered
 //! `false` at compile time. Invariant: no bug without being asked for.
 
+use base::slab::Key;
+
 /// One deliberate bug each.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,22 @@ pub enum Canary {
     EofDropsReplies,
     /// A connection to a server that left the configuration is cut at once.
     RetiredCut,
+    /// A request that failed is answered as if it had been done.
+    FailureAcknowledged,
+    /// A request goes to its server twice.
+    RequestSentTwice,
+    /// What two clients are to be sent changes places.
+    OutputsSwapped,
+    /// A reply goes out as soon as it comes, whatever stands before it.
+    OrderIgnored,
+    /// A closed client stays the owner of its requests.
+    OwnerOutlived,
+    /// A client that talks nonsense takes another one with it.
+    NonsenseHitsNeighbour,
+    /// A connection that breaks takes those to other servers with it.
+    BreakHitsNeighbour,
+    /// A drain closes clients that are owed replies.
+    DrainCuts,
 }
 
 /// Which bug, if any, this proxy has.
@@ -64,5 +82,39 @@ impl crate::Proxy {
         for pool in &mut self.pools {
             pool.canaries.chosen = canary;
         }
+    }
+}
+
+/// What some bugs do, where one line does not say it.
+impl crate::Proxy {
+    /// [`Canary::OutputsSwapped`]: with the client that is to be flushed next.
+    pub(crate) fn swap_outputs(&mut self, key: Key) {
+        let Some(other) = self.clients_dirty.last().copied().filter(|other| *other != key) else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let out = client.out.take();
+        let out = match self.clients.get_mut(other) {
+            Some(other) => std::mem::replace(&mut other.out, out),
+            None => out,
+        };
+        self.clients.at_mut(key.index).out = out;
+    }
+
+    /// [`Canary::NonsenseHitsNeighbour`].
+    pub(crate) fn close_another_client(&mut self, key: Key) {
+        let other = self.clients.iter().map(|(other, _)| other).find(|other| *other != key);
+        if let Some(other) = other {
+            self.client_close(other);
+        }
+    }
+
+    /// [`Canary::BreakHitsNeighbour`].
+    pub(crate) fn server_of_another(&self, key: Key) -> Option<Key> {
+        let broken = self.conns.at(key.index);
+        let others = self.conns.iter().filter(|(_, other)| {
+            other.pool == broken.pool && other.server != broken.server && !other.is_closing()
+        });
+        others.map(|(other, _)| other).next()
     }
 }

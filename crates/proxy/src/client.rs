@@ -398,7 +398,9 @@ impl Proxy {
         client.out.recycle(&mut self.buffers);
         while let Some(index) = client.requests.pop(&mut self.records) {
             let record = self.records.at_mut(index);
-            record.owner = Owner::Nobody;
+            if !self.canaries.sings(Canary::OwnerOutlived) {
+                record.owner = Owner::Nobody;
+            }
             match &mut record.reply {
                 // Freed when its last part has come.
                 Reply::Parts(_) => continue,

@@ -226,6 +226,9 @@ impl Proxy {
         self.ending = true;
         let clients: Vec<Key> = self.clients.iter().map(|(key, _)| key).collect();
         for key in clients {
+            if self.canaries.sings(Canary::DrainCuts) {
+                self.client_close(key);
+            }
             self.client_finish_if_done(key);
         }
     }
@@ -311,6 +314,12 @@ impl Proxy {
                     self.release(key);
                 }
                 return;
+            }
+            if self.canaries.sings(Canary::OrderIgnored) && !record.quiet {
+                record.quiet = true;
+                client.out.push(bytes, &mut self.buffers);
+                self.buffered_bytes += bytes.len();
+                client.mark_dirty(key, &mut self.clients_dirty);
             }
         } else if record.owner == Owner::Nobody {
             self.free_if_unqueued(index);

@@ -79,6 +79,10 @@ impl ServerConn {
     fn token(key: Key) -> Token {
         Token::new(Kind::Server, key.index, key.generation)
     }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state == State::Closing
+    }
 }
 
 /// What the event base tells about servers.
@@ -580,6 +584,11 @@ impl Proxy {
         let conn = self.conns.at(key.index);
         let stats = &mut self.pools[conn.pool as usize].stats.servers[conn.server as usize];
         stats.error_count += 1;
+        if self.canaries.sings(Canary::BreakHitsNeighbour)
+            && let Some(other) = self.server_of_another(key)
+        {
+            self.drop_connection(other, error, false);
+        }
         self.drop_connection(key, error, true);
     }
 

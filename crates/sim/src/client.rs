@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use protocol::Protocol;
 
-use crate::oracle::{Oracle, shown};
+use crate::oracle::{Oracle, shown, unit_words};
 use crate::wire::{self, Cut};
 use crate::workload::{Expect, Form, Request, Writer, farewell, redis_array};
 use crate::world::{Happening, MS, US, World};
@@ -582,7 +582,25 @@ impl ModelClient {
         if text == "Connection timed out" && !self.may_time_out(sent, world) {
             return Err(format!("a time-out before its time: asked at {} ms", sent.at / MS));
         }
+        if SERVER_ERRORS.contains(&text) && !self.may_fail(sent, world, oracle) {
+            return Err(format!("{text}, though no server of its keys has failed"));
+        }
         Ok(true)
+    }
+
+    /// Whether a server of one of the keys may have failed. A request without a key, or with one
+    /// that only its parser knows, may have gone anywhere.
+    fn may_fail(&self, sent: &Sent, world: &World, oracle: &mut Oracle) -> bool {
+        let keys: Vec<Vec<u8>> = match &sent.expect {
+            Expect::Single(unit) => unit_words(unit).into_iter().skip(1).take(1).collect(),
+            Expect::Many(_, parts) => parts.iter().map(|(key, _)| key.clone()).collect(),
+            _ => return true,
+        };
+        let servers_count = world.plan.pools[self.pool].servers_count;
+        keys.is_empty()
+            || keys.iter().any(|key| {
+                (0..servers_count).any(|server| oracle.may_have_failed(self.pool, key, server))
+            })
     }
 
     fn may_time_out(&self, sent: &Sent, world: &World) -> bool {
@@ -639,6 +657,10 @@ fn proxy_error(protocol: Protocol, reply: &[u8]) -> Option<&'static str> {
     let text = reply.strip_prefix(prefix)?.strip_suffix(b"\r\n")?;
     PROXY_ERRORS.iter().copied().find(|known| known.as_bytes() == text)
 }
+
+/// Those that stand for a server that failed.
+const SERVER_ERRORS: [&str; 4] =
+    ["Connection refused", "Connection reset by peer", "Broken pipe", "Connection timed out"];
 
 const PROXY_ERRORS: [&str; 11] = [
     "Connection refused",

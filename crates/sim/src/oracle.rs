@@ -67,6 +67,18 @@ pub fn unit(pool: usize, words: &[&[u8]]) -> Vec<u8> {
     name
 }
 
+/// The words of a unit.
+pub fn unit_words(unit: &[u8]) -> Vec<Vec<u8>> {
+    let mut words = Vec::new();
+    let mut rest = &unit[1..];
+    while let Some((size, after)) = rest.split_first_chunk::<4>() {
+        let (word, after) = after.split_at(u32::from_le_bytes(*size) as usize);
+        words.push(word.to_vec());
+        rest = after;
+    }
+    words
+}
+
 /// A unit with its reply.
 fn outcome(unit: &[u8], reply: &[u8]) -> Vec<u8> {
     let mut name = Vec::with_capacity(unit.len() + reply.len() + 1);
@@ -154,6 +166,12 @@ impl Oracle {
     pub fn may_own(&mut self, pool: usize, key: &[u8], server: usize) -> bool {
         let failed = &self.failed;
         self.pools[pool].iter_mut().any(|pool| pool.may_own(failed, key, server))
+    }
+
+    /// Whether this server of the pool may own the key and has failed somebody.
+    pub fn may_have_failed(&mut self, pool: usize, key: &[u8], server: usize) -> bool {
+        let first = self.pools[pool][0].server_first;
+        self.failed[first + server] && self.may_own(pool, key, server)
     }
 
     /// Whether the unit, which nobody else asks for, was executed.

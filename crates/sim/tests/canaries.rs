@@ -67,6 +67,14 @@ inner! {
     a_request_without_its_last_byte_is_found RequestTruncated 300;
     a_client_closed_before_its_replies_is_found EofDropsReplies 300;
     a_connection_cut_by_a_reload_is_found RetiredCut 300;
+    a_failure_told_as_success_is_found FailureAcknowledged 300;
+    a_request_sent_twice_is_found RequestSentTwice 300;
+    replies_given_to_each_others_clients_are_found OutputsSwapped 300;
+    a_reply_before_its_turn_is_found OrderIgnored 300;
+    a_reply_to_a_client_that_is_gone_is_found OwnerOutlived 300;
+    nonsense_that_closes_a_neighbour_is_found NonsenseHitsNeighbour 300;
+    a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 3000;
+    a_drain_that_drops_replies_is_found DrainCuts 1000;
 }
 
 outer! {

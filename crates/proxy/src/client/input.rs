@@ -197,6 +197,10 @@ impl Proxy {
         }
         if then == Then::Close {
             client.state = State::Finishing;
+            if fault && self.canaries.sings(Canary::NonsenseHitsNeighbour) {
+                self.close_another_client(key);
+                return;
+            }
         }
         let protected = pool.options.password.is_some() && !client.authenticated && !fault;
         if protected && then == Then::Continue && !self.scratch.reply.is_empty() {
@@ -245,6 +249,9 @@ impl Proxy {
                 }
                 (_, Forward::Verbatim) => {
                     self.forward_bytes(connection, &frame.bytes()[..request.size]);
+                    if self.canaries.sings(Canary::RequestSentTwice) {
+                        self.forward_bytes(connection, &frame.bytes()[..request.size]);
+                    }
                 }
                 (_, Forward::Rewritten { tail }) => {
                     let scratch = std::mem::take(&mut self.scratch.rewritten);
