@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # The order of prerequisites counts: the count of tests is the last thing that `make ci` prints.
 .NOTPARALLEL:
-.PHONY: help run setup build test ci fmt lint docs deny sim fuzz soak bench bench-compare
+.PHONY: help run setup build test ci fmt lint docs deny sim sim-smoke fuzz soak bench bench-check bench-compare
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -19,7 +19,10 @@ build: ## Build the release binaries
 test: setup ## Run every test
 	@scripts/test
 
-ci: setup lint docs deny test ## Run all that continuous integration runs
+ci: setup lint docs deny bench-check sim-smoke test ## Run all that continuous integration runs
+
+sim-smoke: ## A few thousand seeds that no commit has seen before
+	cargo run --release -p sim -- --seeds 5000 --threads 2 --first $$(date +%s)
 
 SEEDS ?= 10000
 SEED ?=
@@ -38,8 +41,11 @@ soak: setup ## MINUTES=10 of load with churn; memory and descriptors must stay f
 bench: ## Instruction counts of the hot paths
 	python3 bench/micro/instructions.py
 
+bench-check: setup ## Fail when a hot path takes more instructions than recorded; test the measurement itself
+	cd bench/micro && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked
+	python3 bench/micro/instructions.py --check
+
 bench-compare: setup ## Weir beside its peers, interleaved, on this machine
-	cargo build --release -p weir
 	python3 bench/compare/compare.py
 
 fmt: ## Format the sources

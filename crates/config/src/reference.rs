@@ -10,9 +10,9 @@ Every key of a pool. This text is made from the table of keys, crates/config/src
 it there, and run the tests of the crate with UPDATE_REFERENCE=1 to write it anew.";
 
 const SHAPE: &str = "\
-A configuration is a mapping of pools. The name of a pool is free. Every value below is the \
-default, so that a pool needs no more than `listen` and `servers`; keys behind # are those whose \
-default is not to be there. Options of the process are given on the command line.";
+A configuration is a mapping of pools. The name of a pool is free. Every value below, `listen` and \
+`servers` excepted, is the default, so that a pool needs no more than these two; keys behind # are \
+those whose default is not to be there. Options of the process are given on the command line.";
 
 /// The text of `configs/reference.yml`.
 pub fn reference() -> String {

@@ -283,7 +283,7 @@ pub enum Route {
     /// Any; twemproxy's choice is the owner of the key [`PLACEHOLDER_KEY`].
     Any,
     /// Each of [`Scratch::keys`] (two or more) to its owner. When one server owns them all the
-    /// request goes there as it is.
+    /// request may go there as it is, unless [`Protocol::responses_name_keys`].
     Split,
 }
 

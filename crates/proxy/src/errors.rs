@@ -27,8 +27,8 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// What the client sees, without prefix and line end. The first seven are twemproxy's words,
-    /// which programs match on.
+    /// What the client sees, without prefix and line end. All but the last two are twemproxy's
+    /// words, which programs match on.
     pub fn text(self) -> &'static str {
         match self {
             RequestError::Connection(error) => error.text(),

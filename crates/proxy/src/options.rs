@@ -212,6 +212,27 @@ impl PoolOptions {
             ),
         );
         check(
+            (1..=1_000_000).contains(&self.server_requests_inflight_max),
+            format!(
+                "server requests in flight {}: must be 1 to 1000000",
+                self.server_requests_inflight_max
+            ),
+        );
+        if let Some(timeout) = self.client_stall_timeout {
+            check(
+                (ms..=hour).contains(&timeout),
+                format!("client stall timeout {timeout:?}: must be 1 ms to 1 h"),
+            );
+        }
+        check(
+            (1..=1 << 24).contains(&self.limits.arguments_max),
+            format!("arguments {}: must be 1 to 16777216", self.limits.arguments_max),
+        );
+        check(
+            self.limits.response_size_max < 4 << 30,
+            format!("response size {}: must be below 4 GiB", self.limits.response_size_max),
+        );
+        check(
             self.limits.request_size_max <= 1 << 30,
             format!("request size {}: must be at most 1 GiB", self.limits.request_size_max),
         );

@@ -114,7 +114,7 @@ impl Proxy {
         self.now = now;
     }
 
-    /// See [`base`]'s contract of the event base: a connection to a server opened.
+    /// See the contract in docs/event-base.md: a connection to a server opened.
     pub fn handle_connected(&mut self, token: Token) {
         self.server_connected(key_of(token));
     }
