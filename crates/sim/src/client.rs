@@ -480,6 +480,7 @@ impl ModelClient {
             Expect::Error => is_error(self.protocol, reply),
             Expect::Fatal => is_error(self.protocol, reply),
             Expect::Farewell(bytes) => reply == bytes,
+            Expect::Own => true,
             Expect::Nothing => false,
             Expect::Many(Form::Array, parts) => {
                 let Some(elements) = wire::redis_elements(reply) else { return false };

@@ -10,6 +10,7 @@ pub mod base;
 pub mod canary;
 pub mod changes;
 pub mod client;
+pub mod commands;
 pub mod control;
 pub mod oracle;
 pub mod plan;

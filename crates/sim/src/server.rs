@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use embedded::{Outcome, Session, Store, StoreOptions};
 use protocol::Protocol;
 
+use crate::commands;
 use crate::oracle::{Oracle, is_unique, shown, time, unit};
 use crate::wire::{self, Cut};
 use crate::world::{Happening, MS, US, World};
@@ -393,7 +394,8 @@ fn units_of(
             let mut unit_words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             unit_words[0] = name;
             let placeholder = || protocol::PLACEHOLDER_KEY.to_vec();
-            let key = words.get(1).cloned().unwrap_or_else(placeholder);
+            let at = if protocol == Protocol::Redis { commands::key_index(name) } else { 1 };
+            let key = words.get(at).cloned().unwrap_or_else(placeholder);
             vec![(key, unit(pool, &unit_words), reply.to_vec())]
         }
     }

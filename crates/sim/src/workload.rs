@@ -5,6 +5,7 @@
 
 use protocol::Protocol;
 
+use crate::commands::{self, Fate};
 use crate::oracle::unit;
 use crate::plan::Plan;
 use crate::random::Random;
@@ -33,6 +34,8 @@ pub enum Expect {
     Many(Form, Vec<(Vec<u8>, Vec<u8>)>),
     /// An error of the proxy's.
     Error,
+    /// Whatever the proxy says.
+    Own,
     /// An error of the proxy's, or none; then the end.
     Fatal,
     /// The word of farewell, if any; then the end.
@@ -127,11 +130,17 @@ impl Writer<'_> {
             return self.redis_many(random);
         }
         if random.chance(30) {
-            return match random.below(3) {
+            let password = self.plan.pools[self.pool].options.password.is_some();
+            return match random.below(4) {
+                // It takes the password back.
+                3 if !password => own(redis_array(&[b"RESET"]), b"+RESET\r\n"),
                 0 => own(redis_array(&[b"PING"]), b"+PONG\r\n"),
                 1 => own(b"ping\r\n".to_vec(), b"+PONG\r\n"),
                 _ => own(redis_array(&[b"echo", b"a\r\nb"]), b"$4\r\na\r\nb\r\n"),
             };
+        }
+        if random.chance(100) {
+            return self.redis_other(random);
         }
         let key = self.key(random);
         let mut words: Vec<Vec<u8>> = Vec::new();
@@ -167,6 +176,22 @@ impl Writer<'_> {
             units: vec![unit],
             may_be_refused: false,
         }
+    }
+
+    /// Any other command that the proxy has a row for.
+    fn redis_other(&self, random: &mut Random) -> Request {
+        let (words, fate) = commands::request(random.index(commands::count()));
+        let key = self.key(random);
+        let words: Vec<&[u8]> =
+            words.iter().map(|word| if *word == "K" { &key } else { word.as_bytes() }).collect();
+        let bytes = redis_array(&words);
+        let unit = unit(self.pool, &words);
+        let (expect, units) = match fate {
+            Fate::Forwarded => (Expect::Single(unit.clone()), vec![unit]),
+            Fate::Refused => (Expect::Error, Vec::new()),
+            Fate::Own => (Expect::Own, Vec::new()),
+        };
+        Request { bytes, expect, units, may_be_refused: false }
     }
 
     fn redis_many(&self, random: &mut Random) -> Request {
@@ -248,10 +273,7 @@ impl Writer<'_> {
         let number = random.below(30).to_string();
         let exptime = random.pick(&["0", "0", "1", "500", "-1"]);
         let key_text = String::from_utf8_lossy(&key).into_owned();
-        let name = random.pick(&[
-            "set", "set", "set", "add", "replace", "append", "prepend", "cas", "incr", "decr",
-            "touch", "delete",
-        ]);
+        let name = random.pick(&MEMCACHE_WRITES);
         let mut words = vec![name, &key_text];
         let mut stores = true;
         match name {
@@ -314,6 +336,27 @@ impl Writer<'_> {
         Request { bytes, expect, units: vec![unit], may_be_refused: false }
     }
 }
+
+/// Whether a command of Redis is drawn here, and not from [`commands`].
+#[cfg(test)]
+pub(crate) fn draws_redis(name: &str) -> bool {
+    let singles = REDIS_COMMANDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    let others = ["mget", "mset", "del", "unlink", "exists", "touch"];
+    let own = ["auth", "echo", "ping", "quit", "reset"];
+    singles || others.contains(&name) || own.contains(&name)
+}
+
+/// Whether a command of memcached is drawn.
+#[cfg(test)]
+pub(crate) fn draws_memcache(name: &str) -> bool {
+    let reads = ["get", "gets", "gat", "gats", "version"];
+    MEMCACHE_WRITES.contains(&name) || reads.contains(&name)
+}
+
+const MEMCACHE_WRITES: [&str; 12] = [
+    "set", "set", "set", "add", "replace", "append", "prepend", "cas", "incr", "decr", "touch",
+    "delete",
+];
 
 /// Single-key commands with the kinds of their further words: a value, a small number, an offset, a
 /// time, a field.

@@ -1,0 +1,108 @@
+//! The commands of Redis that the workload does not draw for what they do, but because the proxy
+//! has a row for them: how a request of each looks, and where its key stands.
+//!
+//! Written down once more, independently of the proxy's table; a test sees that none is missing.
+//! Invariant: one `K`, the key that decides, in each that goes to a server, but for `lolwut`.
+
+/// Requests that go to a server; the model server may not know them, and then its error comes back.
+/// `K` is the key that decides where.
+const FORWARDED: &str = "\
+    bitcount K; bitfield K; bitfield_ro K; bitpos K 3; copy K 3; dump K; expireat K 3; \
+    expiretime K; geoadd K 3 f 7; geodist K 3 f; geohash K; geopos K; georadius K 3 f 7 g; \
+    georadius_ro K 3 f 7 g; georadiusbymember K 3 f 7; georadiusbymember_ro K 3 f 7; geosearch K \
+    3 f 7 g 3; geosearchstore K 3 f 7 g 3 f; getbit K 3; getex K; hexists K 3; hincrby K 3 f; \
+    hincrbyfloat K 3 f; hkeys K; hmget K 3; hmset K 3 f; hrandfield K; hscan K 3; hsetnx K 3 f; \
+    hstrlen K 3; hvals K; incrbyfloat K 3; lcs K 3; lindex K 3; linsert K 3 f 7; lmove K 3 f 7; \
+    lpos K 3; lpushx K 3; lrem K 3 f; lset K 3 f; ltrim K 3 f; move K 3; msetnx K 3; pexpireat K \
+    3; pexpiretime K; pfadd K; pfcount K; pfmerge K; psetex K 3 f; rename K 3; renamenx K 3; \
+    restore K 3 f; rpoplpush K 3; rpushx K 3; sdiff K; sdiffstore K 3; setbit K 3 f; sinter K; \
+    sinterstore K 3; smismember K 3; smove K 3 f; sort K; sort_ro K; spop K; spublish K 3; \
+    srandmember K; sscan K 3; substr K 3 f; sunion K; sunionstore K 3; xack K 3 f; xadd K 3 f 7; \
+    xautoclaim K 3 f 7 g; xclaim K 3 f 7 g; xdel K 3; xlen K; xpending K 3; xrange K 3 f; \
+    xrevrange K 3 f; xsetid K 3; xtrim K 3 f; zadd K 3 f; zcard K; zcount K 3 f; zdiff K 3; \
+    zdiffstore K 3 f; zincrby K 3 f; zinter K 3; zinterstore K 3 f; zlexcount K 3 f; zmscore K \
+    3; zpopmax K; zpopmin K; zrandmember K; zrange K 3 f; zrangebylex K 3 f; zrangebyscore K 3 \
+    f; zrangestore K 3 f 7; zrank K 3; zrem K 3; zremrangebylex K 3 f; zremrangebyrank K 3 f; \
+    zremrangebyscore K 3 f; zrevrange K 3 f; zrevrangebylex K 3 f; zrevrangebyscore K 3 f; \
+    zrevrank K 3; zscan K 3; zscore K 3; zunion K 3; zunionstore K 3 f; delifeq K 3; hexpire K 3 \
+    f 7 g; hexpireat K 3 f 7 g; hexpiretime K 3 f 7; hgetdel K 3 f 7; hgetex K 3 f 7; hpersist K \
+    3 f 7; hpexpire K 3 f 7 g; hpexpireat K 3 f 7 g; hpexpiretime K 3 f 7; hpttl K 3 f 7; hsetex \
+    K 3 f 7 g; httl K 3 f 7; bitop and K K; eval script 1 K arg; eval_ro script 1 K; evalsha \
+    0123 1 K; evalsha_ro 0123 1 K; fcall name 1 K; fcall_ro name 1 K; lmpop 1 K left; lolwut; \
+    memory usage K; object encoding K; sintercard 1 K; xgroup create K group 0; xinfo stream K; \
+    xread count 2 streams K 0; xreadgroup group g c streams K >; zintercard 1 K; zmpop 1 K min";
+
+/// Requests that the proxy refuses.
+const REFUSED: &str = "\
+    acl x; bgrewriteaof; bgsave; blmove x x x x x; blmpop x x x x; blpop x x; brpop x x; \
+    brpoplpush x x x; bzmpop x x x x; bzpopmax x x; bzpopmin x x; dbsize; debug x; discard; \
+    exec; failover; flushall; flushdb; function x; keys x; lastsave; latency x; migrate x x x x \
+    x; module x; monitor; multi; pfdebug x x; pfselftest; psubscribe x; psync x x; publish x x; \
+    pubsub x; punsubscribe; randomkey; replconf; replicaof x x; restore-asking x x x; role; \
+    save; scan x; script x; shutdown; slaveof x x; slowlog x; ssubscribe x; subscribe x; \
+    sunsubscribe; swapdb x x; sync; time; unsubscribe; unwatch; wait x x; watch x";
+
+/// Requests that the proxy answers itself, whatever it says.
+const OWN: &str = "\
+    asking; client id; client setname x; cluster myid; command count; config get save; hello 2; \
+    info; readonly; readwrite; select 0";
+
+/// What becomes of a request of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// A server gets it.
+    Forwarded,
+    /// The proxy says that it can't be done.
+    Refused,
+    /// The proxy answers.
+    Own,
+}
+
+/// The words of a request and what becomes of it, by a number below [`count`].
+pub fn request(number: usize) -> (Vec<&'static str>, Fate) {
+    let (line, fate) = all().nth(number).expect("a number below the count");
+    (line.split(' ').collect(), fate)
+}
+
+/// How many there are.
+pub fn count() -> usize {
+    all().count()
+}
+
+fn all() -> impl Iterator<Item = (&'static str, Fate)> {
+    let lines = |text: &'static str| text.split("; ");
+    let forwarded = lines(FORWARDED).map(|line| (line, Fate::Forwarded));
+    let refused = lines(REFUSED).map(|line| (line, Fate::Refused));
+    forwarded.chain(refused).chain(lines(OWN).map(|line| (line, Fate::Own)))
+}
+
+/// Which word of a request is the key that decides where it goes. For a command that is not here it
+/// is the first behind the name.
+pub fn key_index(name: &[u8]) -> usize {
+    let line = lines_of(name);
+    line.and_then(|line| line.split(' ').position(|word| word == "K")).unwrap_or(1)
+}
+
+fn lines_of(name: &[u8]) -> Option<&'static str> {
+    FORWARDED
+        .split("; ")
+        .find(|line| line.split(' ').next().is_some_and(|word| word.as_bytes() == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload;
+
+    #[test]
+    fn every_command_of_the_proxy_is_drawn() {
+        let drawn: Vec<&str> = all().filter_map(|(line, _)| line.split(' ').next()).collect();
+        for command in protocol::redis::commands::all() {
+            let known = drawn.contains(&command.name) || workload::draws_redis(command.name);
+            assert!(known, "{}", command.name);
+        }
+        for command in protocol::memcache::commands::all() {
+            assert!(workload::draws_memcache(command.name), "{}", command.name);
+        }
+    }
+}
