@@ -51,8 +51,8 @@ pub(crate) struct Client {
     /// The peer sends no more.
     eof: bool,
     pub(crate) sending: bool,
-    /// Stands in the worker's list of connections to flush.
-    dirty: bool,
+    /// Stands in the worker's list of connections to flush, or of those that are held.
+    pub(crate) dirty: bool,
     /// Stands in the worker's list of clients whose input may go on.
     resumable: bool,
     /// Too much is owed to it: its bytes are kept but not parsed.

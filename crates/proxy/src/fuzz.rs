@@ -82,7 +82,8 @@ impl<'a> World<'a> {
     fn new(mut input: &'a [u8]) -> World<'a> {
         let protocol = Protocol::ALL[usize::from(next(&mut input) % 2)];
         let options = draw_options(&mut input, protocol);
-        let limits = WorkerLimits { buffered_bytes_max: 200_000, clients_max: 8 };
+        let limits =
+            WorkerLimits { buffered_bytes_max: 200_000, clients_max: 8, ..WorkerLimits::default() };
         let now = Time::from_ns(1_000_000_000);
         let proxy = Proxy::new(vec![options], limits, 1, now);
         let mut world = World { input, proxy, now, connections: BTreeMap::new() };

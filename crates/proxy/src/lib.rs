@@ -27,6 +27,7 @@ mod fragment;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gather;
+mod hold;
 pub mod options;
 mod pool;
 mod proxy;

@@ -126,11 +126,18 @@ pub struct WorkerLimits {
     pub buffered_bytes_max: usize,
     /// Client connections of all pools together. Default 1,000,000.
     pub clients_max: u32,
+    /// How long replies to a client may wait for others that are owed to it, so that they leave in
+    /// one send. 0 to 1 ms. Default 100 us: about what a server needs for a batch of requests.
+    pub hold_max: Duration,
 }
 
 impl Default for WorkerLimits {
     fn default() -> WorkerLimits {
-        WorkerLimits { buffered_bytes_max: 1 << 30, clients_max: 1_000_000 }
+        WorkerLimits {
+            buffered_bytes_max: 1 << 30,
+            clients_max: 1_000_000,
+            hold_max: Duration::from_micros(100),
+        }
     }
 }
 

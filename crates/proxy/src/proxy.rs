@@ -17,6 +17,7 @@ use crate::action::Action;
 use crate::canary::{Canaries, Canary};
 use crate::client::Client;
 use crate::fragment::SplitScratch;
+use crate::hold::Held;
 use crate::options::{PoolOptions, WorkerLimits};
 use crate::pool::Pool;
 use crate::request::{Owner, Record, Reply};
@@ -45,6 +46,7 @@ pub struct Proxy {
     pub(crate) clients_dirty: Vec<Key>,
     pub(crate) conns_dirty: Vec<Key>,
     pub(crate) clients_resumable: Vec<Key>,
+    pub(crate) held: Held,
     /// Bytes of unfinished requests, forwarded requests and waiting replies.
     pub(crate) buffered_bytes: usize,
     pub(crate) random: SplitMix64,
@@ -77,6 +79,7 @@ impl Proxy {
             clients_dirty: Vec::new(),
             conns_dirty: Vec::new(),
             clients_resumable: Vec::new(),
+            held: Held::default(),
             buffered_bytes: 0,
             random,
             draining: false,
@@ -191,6 +194,7 @@ impl Proxy {
         // Resuming one client may have made another resumable: it goes on next turn.
         std::mem::swap(&mut self.clients_resumable, &mut resumable);
         self.clients_resumable.append(&mut resumable);
+        self.review_held();
     }
 
     /// The next thing to do, or `None` when the turn is over.
@@ -209,6 +213,7 @@ impl Proxy {
                     return Some(action);
                 }
             } else {
+                self.end_review();
                 return None;
             }
         }
@@ -216,7 +221,10 @@ impl Proxy {
 
     /// When the next turn must begin at the latest, or `None` when only an event can be a reason.
     pub fn poll_deadline(&self) -> Option<Time> {
-        if self.clients_resumable.is_empty() { self.wheel.next_deadline() } else { Some(self.now) }
+        if !self.clients_resumable.is_empty() {
+            return Some(self.now);
+        }
+        self.wheel.next_deadline().into_iter().chain(self.held_until()).min()
     }
 
     /// From now on clients are closed when everything that they asked for is answered and sent;

@@ -391,6 +391,34 @@ pub fn a_deadline_passes_without_events<H: Harness>(harness: &H) {
     }
 }
 
+/// However many are wanted, those that come are told, and a deadline ends the call.
+pub fn events_that_are_let_gather_all_come<H: Harness>(harness: &H) {
+    let mut driver = driver(harness);
+    let mut connections: Vec<_> =
+        (0..20).map(|_| driver.pair(harness, Kind::Client, false)).collect();
+    for (token, _) in &connections {
+        driver.recv_start(*token, usize::MAX);
+    }
+    for (round, wanted) in [1, 2, 20, 1000].into_iter().enumerate() {
+        for (token, peer) in &mut connections {
+            driver.send(*token, b"y", ONE);
+            driver.peer_writes(peer, b"x");
+        }
+        let mut turns = 0;
+        let is_done = |driver: &Driver<H::Base>| {
+            connections.iter().all(|(token, _)| {
+                driver.received_size(*token) == round + 1 && !driver.is_running(*token, "send")
+            })
+        };
+        while !is_done(&driver) {
+            driver.turn_for(wanted);
+            turns += 1;
+            assert!(turns < 2000, "with {wanted} wanted not all have come");
+        }
+        assert_eq!(driver.sent.len(), 20 * (round + 1));
+    }
+}
+
 /// However they come.
 pub fn accepting_gives_every_connection<H: Harness>(harness: &H) {
     let mut driver = driver(harness);

@@ -109,6 +109,7 @@ macro_rules! conformance_suite {
                 no_wake_is_lost,
                 a_waker_outlives_its_base,
                 a_deadline_passes_without_events,
+                events_that_are_let_gather_all_come,
                 accepting_gives_every_connection,
                 a_stopped_listener_leaves_connections_in_its_queue,
                 an_exported_connection_goes_on_in_another_base,

@@ -59,6 +59,11 @@ pub struct Readiness {
     counters: Counters,
 }
 
+/// Fewer notices than these are not slept for, since they may be all that come.
+const SLEEP_WANTED_MIN: usize = 8;
+/// Nor is there a sleep for longer than this, since nothing could end it.
+const SLEEP_MAX: Duration = Duration::from_millis(1);
+
 /// What is known of a socket besides its slot.
 #[derive(Default)]
 struct Io {
@@ -140,6 +145,49 @@ impl Readiness {
             }
             events.push(Event::Closed(slot.token));
         }
+    }
+
+    /// One turn: see [`EventBase::wait_for`].
+    fn turn(
+        &mut self,
+        wanted: usize,
+        deadline: Option<Time>,
+        events: &mut Vec<Event<OwnedFd>>,
+    ) -> io::Result<()> {
+        self.counters.waits += 1;
+        let start = events.len();
+        self.arenas.iter_mut().for_each(Arena::reset);
+        self.do_work(events);
+        let has_events = events.len() > start;
+        if has_events && !self.skipped {
+            // What is known already is told first. When nothing else is ready, looking would have
+            // been in vain; when something is, the next call finds it.
+            self.skipped = true;
+        } else {
+            self.skipped = false;
+            let timeout = if has_events || !self.work.is_empty() {
+                Some(Duration::ZERO)
+            } else {
+                deadline.map(|deadline| self.sleep(wanted, deadline - clock::now()))
+            };
+            self.poll(timeout)?;
+            self.do_work(events);
+        }
+        if self.waiter.take_wake() {
+            events.push(Event::Woken);
+        }
+        Ok(())
+    }
+
+    /// Lets notices gather: the poller would return with the first one. Gives the time that is left
+    /// to wait in it.
+    fn sleep(&self, wanted: usize, timeout: Duration) -> Duration {
+        if wanted < SLEEP_WANTED_MIN || timeout > SLEEP_MAX {
+            return timeout;
+        }
+        // The system adds up to 50 us.
+        std::thread::sleep(timeout / 2);
+        Duration::ZERO
     }
 
     /// Looks for notices, and puts their sockets into `work`.
@@ -255,29 +303,16 @@ impl EventBase for Readiness {
     }
 
     fn wait(&mut self, deadline: Option<Time>, events: &mut Vec<Event<OwnedFd>>) -> io::Result<()> {
-        self.counters.waits += 1;
-        let start = events.len();
-        self.arenas.iter_mut().for_each(Arena::reset);
-        self.do_work(events);
-        let has_events = events.len() > start;
-        if has_events && !self.skipped {
-            // What is known already is told first. When nothing else is ready, looking would have
-            // been in vain; when something is, the next call finds it.
-            self.skipped = true;
-        } else {
-            self.skipped = false;
-            let timeout = if has_events || !self.work.is_empty() {
-                Some(Duration::ZERO)
-            } else {
-                deadline.map(|deadline| deadline - clock::now())
-            };
-            self.poll(timeout)?;
-            self.do_work(events);
-        }
-        if self.waiter.take_wake() {
-            events.push(Event::Woken);
-        }
-        Ok(())
+        self.turn(1, deadline, events)
+    }
+
+    fn wait_for(
+        &mut self,
+        wanted: usize,
+        deadline: Time,
+        events: &mut Vec<Event<OwnedFd>>,
+    ) -> io::Result<()> {
+        self.turn(wanted, Some(deadline), events)
     }
 
     #[inline]

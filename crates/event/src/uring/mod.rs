@@ -86,6 +86,8 @@ pub struct Uring {
     /// Being dropped: nothing is started again.
     ending: bool,
     counters: Counters,
+    /// Sends given to the kernel since the last call of it.
+    sends_count: u32,
 }
 
 /// The receive buffers of one kind.
@@ -134,6 +136,7 @@ impl Uring {
             in_flight: 0,
             ending: false,
             counters: Counters::default(),
+            sends_count: 0,
         };
         uring.watch();
         Ok(uring)
@@ -195,6 +198,7 @@ impl Uring {
         let socket = slot.socket.as_ref().expect("a connection has a socket").as_raw_fd();
         let send = slot.io.send.as_mut().expect("a send is under way");
         let user_data = Code::Send.user_data(token);
+        self.sends_count += 1;
         let entry = send.entry(socket, self.tier.vectored_send, &mut self.spare, user_data);
         self.in_flight += 1;
         self.queue.push(entry);
@@ -262,9 +266,31 @@ impl Uring {
         Ok(count)
     }
 
+    /// One turn: see [`EventBase::wait_for`].
+    fn turn(
+        &mut self,
+        wanted: usize,
+        deadline: Option<Time>,
+        events: &mut Vec<Event<OwnedFd>>,
+    ) -> io::Result<()> {
+        self.counters.waits += 1;
+        let start = events.len();
+        for group in &mut self.groups {
+            assert!(group.buffers.held_count() == 0, "every Received is to be released");
+            group.buffers.publish();
+        }
+        self.arm_starved();
+        events.append(&mut self.deferred);
+        self.finish_closes(events);
+        self.enter_and_reap(wanted, deadline, events, start)?;
+        self.finish_closes(events);
+        Ok(())
+    }
+
     /// One call of the kernel, and more only while it has more than it gives at a time.
     fn enter_and_reap(
         &mut self,
+        wanted: usize,
         deadline: Option<Time>,
         events: &mut Vec<Event<OwnedFd>>,
         start: usize,
@@ -275,8 +301,11 @@ impl Uring {
             self.queue.flush()?;
         } else {
             let timeout = deadline.map(|deadline| deadline - clock::now());
-            self.queue.enter(1, timeout)?;
+            // Nearly all sends are done at once, and tell of nothing new.
+            let sends_count = if wanted > 1 { self.sends_count } else { 0 };
+            self.queue.enter(wanted as u32 + sends_count, timeout)?;
         }
+        self.sends_count = 0;
         let mut batch = self.reap(events)?;
         let mut total = batch;
         while batch >= BATCH_FULL && total < BATCH_MAX {
@@ -404,18 +433,16 @@ impl EventBase for Uring {
     }
 
     fn wait(&mut self, deadline: Option<Time>, events: &mut Vec<Event<OwnedFd>>) -> io::Result<()> {
-        self.counters.waits += 1;
-        let start = events.len();
-        for group in &mut self.groups {
-            assert!(group.buffers.held_count() == 0, "every Received is to be released");
-            group.buffers.publish();
-        }
-        self.arm_starved();
-        events.append(&mut self.deferred);
-        self.finish_closes(events);
-        self.enter_and_reap(deadline, events, start)?;
-        self.finish_closes(events);
-        Ok(())
+        self.turn(1, deadline, events)
+    }
+
+    fn wait_for(
+        &mut self,
+        wanted: usize,
+        deadline: Time,
+        events: &mut Vec<Event<OwnedFd>>,
+    ) -> io::Result<()> {
+        self.turn(wanted, Some(deadline), events)
     }
 
     #[inline]

@@ -121,6 +121,10 @@ impl Proxy {
         if busy || client.out.is_empty() {
             return None;
         }
+        if self.holds(key) {
+            return None;
+        }
+        let client = self.clients.at_mut(key.index);
         client.sending = true;
         client.sending_size = client.out.len();
         self.stats_sends += 1;

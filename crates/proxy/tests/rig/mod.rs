@@ -65,7 +65,9 @@ pub(crate) fn address_of(index: usize) -> Address {
 
 impl Rig {
     pub(crate) fn new(options: PoolOptions) -> Rig {
-        Rig::with_limits(options, WorkerLimits::default())
+        // What comes is looked at as it comes; holding has tests of its own.
+        let limits = WorkerLimits { hold_max: Duration::ZERO, ..WorkerLimits::default() };
+        Rig::with_limits(options, limits)
     }
 
     pub(crate) fn with_limits(options: PoolOptions, limits: WorkerLimits) -> Rig {
