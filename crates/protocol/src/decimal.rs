@@ -37,12 +37,12 @@ pub(crate) fn number_line(bytes: &[u8], at: usize) -> NumberLine {
 }
 
 /// Reads a number without a sign, of six digits at most, and its CR LF from one word of eight
-/// bytes: the number, and the offset behind the line. `None` when it is anything else, or there are
-/// not so many bytes. It takes 40 instructions for any number of digits; a loop takes 10 for each.
+/// bytes: the number, and bytes of the line. `None` when it is anything else, or there are not so
+/// many bytes. It takes 40 instructions for any number of digits; a loop takes 10 for each.
 #[inline]
-fn short_line(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+pub(crate) fn short_line(bytes: &[u8]) -> Option<(u64, usize)> {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
     // A byte that is a digit is 0 to 9 now, and has no bit 7 after the addition. The first one
     // that is none is found exactly: a carry goes to later bytes only.
     let values = word ^ (EACH * b'0' as u64);
@@ -58,14 +58,14 @@ fn short_line(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     let pairs = (digits.wrapping_mul(10 << 8 | 1) >> 8) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_ffff_0000_ffff;
     let value = fours.wrapping_mul(10_000 << 32 | 1) >> 32;
-    Some((value, at + (bits / 8) as usize + 2))
+    Some((value, (bits / 8) as usize + 2))
 }
 
 fn number_line_any(bytes: &[u8], at: usize) -> NumberLine {
-    if let Some((value, next)) = short_line(bytes, at) {
-        return NumberLine::Whole { value: value as i64, next };
-    }
     let rest = &bytes[at.min(bytes.len())..];
+    if let Some((value, size)) = short_line(rest) {
+        return NumberLine::Whole { value: value as i64, next: at + size };
+    }
     let negative = rest.first() == Some(&b'-');
     let digits = &rest[usize::from(negative)..];
     let mut value = 0i64;
@@ -247,12 +247,12 @@ mod tests {
                     && value.to_string().as_bytes() == line
             });
             let wanted = wanted.map(|value| (value, line.len() + 2));
-            assert_eq!(short_line(&text, 0), wanted, "{text:?}");
+            assert_eq!(short_line(&text), wanted, "{text:?}");
         }
         for value in (0..1_000_000).step_by(7).chain([9, 10, 99, 100, 999_999]) {
             let text = format!("{value}\r\nabcdefg");
             let next = value.to_string().len() + 2;
-            assert_eq!(short_line(text.as_bytes(), 0), Some((value, next)));
+            assert_eq!(short_line(text.as_bytes()), Some((value, next)));
         }
     }
 

@@ -81,7 +81,7 @@ const WRITE: bool = true;
 const ROWS_COUNT: usize = 15;
 
 #[rustfmt::skip]
-const TABLE: [Row; ROWS_COUNT] = [
+pub(crate) const TABLE: [Row; ROWS_COUNT] = [
     row("get", Shape::Keys { exptime: false }, class::VALUES, READ),
     row("set", Shape::Store { unique: false }, class::STORED, WRITE),
     row("gets", Shape::Keys { exptime: false }, class::VALUES, READ),

@@ -9,7 +9,7 @@
 use crate::decimal::{self, Field};
 use crate::memcache::commands::{self, Row, Shape};
 use crate::memcache::line::{Line, Words};
-use crate::memcache::{is_key, response};
+use crate::memcache::{is_key, response, usual};
 use crate::{
     Expect, Forward, KeySpan, Limits, Parsed, Request, RequestState, Route, Scratch, Span, Then,
 };
@@ -30,6 +30,22 @@ const UNKNOWN: &str = "ERROR";
 /// See [`crate::Protocol::parse_request`].
 #[inline]
 pub fn parse(
+    state: &mut RequestState,
+    bytes: &[u8],
+    limits: &Limits,
+    scratch: &mut Scratch,
+) -> Parsed {
+    if state.scanned == 0
+        && let Some(parsed) = usual::parse(bytes, limits, scratch)
+    {
+        debug_assert_eq!(*state, RequestState::default());
+        return parsed;
+    }
+    parse_any(state, bytes, limits, scratch)
+}
+
+/// The general parser.
+pub(super) fn parse_any(
     state: &mut RequestState,
     bytes: &[u8],
     limits: &Limits,

@@ -4,9 +4,9 @@
 //!
 //! A response is read once, in [`frame`]; what `accepts` asks about is noticed on the way.
 
-use crate::decimal::{self, NumberLine};
-use crate::memcache::KEY_SIZE_MAX;
+use crate::decimal;
 use crate::memcache::commands::class;
+use crate::memcache::{KEY_SIZE_MAX, key_size};
 use crate::{Expect, Framed, Limits, ResponseState, Seen};
 
 /// See [`crate::Protocol::frame_response`].
@@ -241,39 +241,19 @@ fn value_line(rest: &[u8]) -> Option<ValueLine> {
     Some(ValueLine { key_size, value_size, end })
 }
 
-/// Bytes up to the first one that no key has (see [`crate::memcache::is_key`]), or more than a key
-/// may have. Eight at a time: the lowest byte that a subtraction borrows from is found exactly.
-#[inline]
-fn key_size(fields: &[u8]) -> usize {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let mut size = 0;
-    while let Some(chunk) = fields[size..].first_chunk()
-        && size <= KEY_SIZE_MAX
-    {
-        let word = u64::from_le_bytes(*chunk);
-        let blank = word.wrapping_sub(EACH * (b' ' as u64 + 1)) & !word;
-        let flipped = word ^ (EACH * 0x7f);
-        let delete = flipped.wrapping_sub(EACH) & !flipped;
-        let ends = (blank | delete) & (EACH * 0x80);
-        if ends != 0 {
-            return size + (ends.trailing_zeros() / 8) as usize;
-        }
-        size += 8;
-    }
-    let is_end = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
-    size + fields[size..].iter().take(8).take_while(|byte| !is_end(byte)).count()
-}
-
 /// Reads what follows the key, from `at` on: flags, the size of the value, perhaps a unique number,
 /// and the line end. The size, and where the value begins.
 #[inline]
 fn value_numbers(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     // Nearly all flags are of one digit, and nearly all sizes of a few, with nothing behind them.
-    if let Some([b' ', b'0'..=b'9', b' ']) = bytes.get(at..at + 3)
-        && let NumberLine::Whole { value, next } = decimal::number_line(bytes, at + 3)
-        && let Ok(size) = u32::try_from(value)
-    {
-        return Some((u64::from(size), next));
+    let rest = bytes.get(at..)?;
+    if let Some([b' ', b'0'..=b'9', b' ', digits @ ..]) = rest.first_chunk::<8>() {
+        if let [a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', _] = *digits {
+            return Some((u64::from(a - b'0') * 10 + u64::from(b - b'0'), at + 7));
+        }
+        if let Some((size, line_end)) = decimal::short_line(&rest[3..]) {
+            return Some((size, at + 3 + line_end));
+        }
     }
     any_value_numbers(bytes, at)
 }
