@@ -40,12 +40,29 @@ impl Chain {
     /// Copies bytes to the end. Buffers come from, and outgrown ones go back to, `buffers`.
     #[inline]
     pub fn push(&mut self, bytes: &[u8], buffers: &mut Buffers) {
+        self.append(bytes.len(), buffers, |end| end.extend_from_slice(bytes));
+    }
+
+    /// Lets `write` add bytes to the end, where there is room for `size`; more is possible, but may
+    /// cost a copy. Returns how many it has added.
+    #[inline]
+    pub fn append(
+        &mut self,
+        size: usize,
+        buffers: &mut Buffers,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
         let last = self.rest.last_mut().unwrap_or(&mut self.first);
-        if last.capacity() - last.len() < bytes.len() {
-            self.make_room(bytes.len(), buffers);
+        if last.capacity() - last.len() < size {
+            self.make_room(size, buffers);
         }
-        self.rest.last_mut().unwrap_or(&mut self.first).extend_from_slice(bytes);
-        self.len += bytes.len();
+        let end = self.rest.last_mut().unwrap_or(&mut self.first);
+        let before = end.len();
+        write(end);
+        let added = end.len() - before;
+        debug_assert!(added > 0 || self.rest.last().is_none_or(|last| !last.is_empty()));
+        self.len += added;
+        added
     }
 
     /// Adds a buffer to the end, without a copy when it is large.

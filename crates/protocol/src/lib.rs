@@ -425,6 +425,14 @@ impl Protocol {
         }
     }
 
+    /// About how large [`Protocol::encode_part`] makes its request, rarely less.
+    pub fn part_size(self, keys: &[KeySpan], picks: &[u32]) -> usize {
+        // What stands before the keys, and a separator or a line end.
+        let head = keys.first().map_or(0, |key| key.element.start as usize) + 16;
+        let element = |&pick: &u32| keys[pick as usize].element.range().len() + 1;
+        head + picks.iter().map(element).sum::<usize>()
+    }
+
     /// Appends the request that one server gets for its share of a split request. `bytes` are
     /// [`Request::bytes`]; `picks` are indices into `keys`, in the order of the request.
     pub fn encode_part(

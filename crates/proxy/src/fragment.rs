@@ -2,7 +2,10 @@
 //!
 //! A request with several keys becomes one part a server, not one a key; each part is a record of
 //! its own in its server's queue, and the request's own record waits in the client's queue for
-//! them. Invariant: the record of a split request lives until its last part has come or failed.
+//! them. Unlike a request of one key, which allocates nothing, a split one allocates five to seven
+//! times whatever its size: for the parts, their replies, and how they are joined. For a request of
+//! 100 keys that is some 2 % of its instructions. Invariant: the record of a split request lives
+//! until its last part has come or failed.
 
 use base::slab::Key;
 use protocol::Request;
@@ -84,16 +87,12 @@ impl Proxy {
         let wire = request.bytes(frame, &self.scratch);
         let scratch = &mut self.split_scratch;
         scratch.servers.clear();
-        let (mut lowest, mut highest) = (u32::MAX, 0);
-        for key in &self.scratch.keys {
-            let server = match pool.route(&wire[key.key.range()], self.now) {
-                Ok(server) => server as u32,
-                Err(error) => return Some(Err(error)),
-            };
-            scratch.servers.push(server);
-            lowest = lowest.min(server);
-            highest = highest.max(server);
+        let keys = self.scratch.keys.iter().map(|key| &wire[key.key.range()]);
+        if let Err(error) = pool.route_each(keys, self.now, &mut scratch.servers) {
+            return Some(Err(error));
         }
+        let lowest = scratch.servers.iter().copied().min().unwrap_or(0);
+        let highest = scratch.servers.iter().copied().max().unwrap_or(0);
         // Where responses name their keys even one part is joined, since that is what checks them.
         if lowest == highest && !pool.options.protocol.responses_name_keys() {
             return Some(Ok(lowest as usize));
@@ -140,9 +139,12 @@ impl Proxy {
         let range = scratch.starts[part as usize]..scratch.starts[part as usize + 1];
         let picks = &scratch.picks[range.start as usize..range.end as usize];
         let wire = request.bytes(frame, &self.scratch);
-        let mut encoded = self.buffers.take(0);
-        protocol.encode_part(request, wire, &self.scratch.keys, picks, &mut encoded);
-        self.forward_owned(connection, encoded);
+        let keys = &self.scratch.keys;
+        let size = protocol.part_size(keys, picks);
+        let conn = self.conns.at_mut(connection.index);
+        self.buffered_bytes += conn.forward(size, &mut self.buffers, |out| {
+            protocol.encode_part(request, wire, keys, picks, out);
+        });
         self.enqueue(connection, index, protocol.expect_of_part(request));
     }
 
@@ -156,16 +158,20 @@ impl Proxy {
         let size = reply.size();
         parts.replies[part as usize] = reply;
         parts.waiting_count -= 1;
-        if parts.waiting_count > 0 {
+        let left = parts.waiting_count;
+        let came = parts.replies.len() - left;
+        if left > 0 {
             if let Owner::Client(key) = record.owner {
                 self.hold(key, size);
             }
+            self.note_part(came, left);
             return;
         }
         let Reply::Parts(parts) = std::mem::replace(&mut record.reply, Reply::Waiting) else {
             unreachable!("seen above");
         };
         let owner = record.owner;
+        self.note_part(came, left);
         if let Owner::Client(key) = owner {
             // All parts but the last were held for the client.
             let held: usize = parts.replies.iter().map(Reply::size).sum();

@@ -25,7 +25,9 @@ const EVENTS_WANTED: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     clients: Vec<Key>,
-    /// When the first of them was held.
+    /// Split requests some of whose parts are answered, which is as good a reason to wait for more.
+    joins_count: usize,
+    /// When the first client was held, or the first part answered.
     since: Option<Time>,
     /// In this turn nobody is held.
     released: bool,
@@ -46,8 +48,22 @@ impl Proxy {
     /// The last client was looked at.
     #[inline]
     pub(crate) fn end_review(&mut self) {
-        if self.held.clients.is_empty() {
+        if self.held.clients.is_empty() && self.held.joins_count == 0 {
             self.held.since = None;
+        }
+    }
+
+    /// A part of a split request was answered or has failed: so many have by now, and so many are
+    /// to come.
+    #[inline]
+    pub(crate) fn note_part(&mut self, came: usize, left: usize) {
+        if left == 0 {
+            self.held.joins_count -= usize::from(came > 1);
+        } else {
+            self.held.joins_count += usize::from(came == 1);
+            if self.limits.hold_max > Duration::ZERO {
+                self.held.since.get_or_insert(self.now);
+            }
         }
     }
 
@@ -71,9 +87,9 @@ impl Proxy {
     }
 
     /// How many events may gather until [`Proxy::poll_deadline`] before the next turn begins. One,
-    /// but while replies are held.
+    /// but while replies, or parts of them, are held.
     pub fn poll_events_wanted(&self) -> usize {
-        if self.held.clients.is_empty() {
+        if self.held.since.is_none() {
             return 1;
         }
         if self.records.len() >= MANY_REPLIES {

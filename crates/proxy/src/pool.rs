@@ -172,6 +172,20 @@ impl Pool {
         self.placement.server_for(key).ok_or(RequestError::NoLiveServer)
     }
 
+    /// Adds the index of the server that owns each key to `servers`.
+    #[inline]
+    pub(crate) fn route_each<'key>(
+        &mut self,
+        keys: impl ExactSizeIterator<Item = &'key [u8]>,
+        now: Time,
+        servers: &mut Vec<u32>,
+    ) -> Result<(), RequestError> {
+        if self.returns_at.is_some_and(|at| at <= now) {
+            self.rebuild(now);
+        }
+        self.placement.servers_for(keys, servers).ok_or(RequestError::NoLiveServer)
+    }
+
     /// A connection to the server failed, or a response came too late.
     pub(crate) fn record_failure(&mut self, server: usize, now: Time) {
         let retired = server == self.retired_index();

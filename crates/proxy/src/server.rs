@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use base::slab::Key;
-use base::{Chain, Kind, RecvEnd, SocketError, Time, Token};
+use base::{Buffers, Chain, Kind, RecvEnd, SocketError, Time, Token};
 use protocol::{Expect, Framed, ResponseState};
 
 use crate::action::Action;
@@ -82,6 +82,20 @@ impl ServerConn {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.state == State::Closing
+    }
+
+    /// Lets a part of a request be written to what is sent next. `size` is about how large it will
+    /// be. Returns how large it is, which is for the worker to count.
+    #[inline]
+    pub(crate) fn forward(
+        &mut self,
+        size: usize,
+        buffers: &mut Buffers,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let added = self.out.append(size, buffers, write);
+        self.forwarded_size += added as u32;
+        added
     }
 }
 
@@ -338,9 +352,8 @@ impl Proxy {
     #[inline]
     pub(crate) fn forward_bytes(&mut self, key: Key, bytes: &[u8]) {
         let conn = self.conns.at_mut(key.index);
-        conn.out.push(bytes, &mut self.buffers);
-        conn.forwarded_size += bytes.len() as u32;
-        self.buffered_bytes += bytes.len();
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(bytes);
+        self.buffered_bytes += conn.forward(bytes.len(), &mut self.buffers, write);
     }
 
     pub(crate) fn forward_owned(&mut self, key: Key, bytes: Vec<u8>) {

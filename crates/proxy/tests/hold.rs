@@ -106,6 +106,33 @@ fn events_may_gather_while_replies_are_held() {
     assert_eq!(rig.proxy.poll_events_wanted(), 1);
 }
 
+/// The parts of a reply are waited for as its companions are, until the last has come, though
+/// nothing is held that could be sent.
+#[test]
+fn events_may_gather_while_a_split_request_waits_for_parts() {
+    let mut rig = rig();
+    let (client, other) = (rig.client(), rig.client());
+    let keys = keys(Protocol::Memcache, 2);
+    let request = format!("get {} {}\r\n", keys[0], keys[1]);
+    rig.feed(client, request.as_bytes());
+    rig.feed(other, request.as_bytes());
+    assert!(!is_anything_held(&rig));
+    rig.feed(rig.server(0), b"END\r\n");
+    assert!(is_anything_held(&rig));
+    assert_eq!(rig.proxy.poll_events_wanted(), 2);
+    rig.feed(rig.server(1), b"END\r\n");
+    assert_eq!(rig.take(client), "END\r\n");
+    assert!(!is_anything_held(&rig));
+    assert_eq!(rig.proxy.poll_events_wanted(), 1);
+    rig.feed(rig.server(0), b"END\r\n");
+    rig.advance(HOLD_MAX);
+    assert!(!is_anything_held(&rig), "no longer than that");
+    rig.end_receiving(other, base::RecvEnd::Error(base::SocketError::ConnectionReset));
+    rig.feed(rig.server(1), b"END\r\n");
+    assert!(!is_anything_held(&rig));
+    assert_eq!(rig.proxy.requests_count(), 0);
+}
+
 #[test]
 fn a_client_that_leaves_while_it_is_held_leaves_nothing_behind() {
     let mut rig = rig();

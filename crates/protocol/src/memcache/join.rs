@@ -8,39 +8,35 @@ use crate::{KeySpan, Part, Span};
 /// See [`crate::Protocol::plan_join`].
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// All keys, one behind the other.
+    /// The request from the first key to the last.
     key_bytes: Vec<u8>,
     /// For each key, where it is in `key_bytes`, and its part.
     keys: Vec<(Span, u32)>,
 }
 
 pub(crate) fn plan(bytes: &[u8], keys: &[KeySpan], part_of_key: &[u32]) -> Plan {
-    let mut key_bytes = Vec::with_capacity(keys.iter().map(|key| key.key.range().len()).sum());
-    let keys = keys
-        .iter()
-        .zip(part_of_key)
-        .map(|(key, &part)| {
-            let start = key_bytes.len() as u32;
-            key_bytes.extend_from_slice(&bytes[key.key.range()]);
-            (Span { start, end: key_bytes.len() as u32 }, part)
-        })
-        .collect();
-    Plan { key_bytes, keys }
+    let start = keys.first().map_or(0, |key| key.key.start);
+    let end = keys.last().map_or(0, |key| key.key.end);
+    let place = |span: Span| Span { start: span.start - start, end: span.end - start };
+    let places = keys.iter().zip(part_of_key).map(|(key, &part)| (place(key.key), part));
+    Plan { keys: places.collect(), key_bytes: bytes[start as usize..end as usize].to_vec() }
 }
 
 /// See [`crate::Protocol::encode_part`]. What stands before the keys, the name and perhaps a time,
 /// goes to each server.
 pub(crate) fn encode_part(bytes: &[u8], keys: &[KeySpan], picks: &[u32], out: &mut Vec<u8>) {
     let head_end = keys.first().map_or(0, |key| key.key.start) as usize;
-    for word in bytes[..head_end].split(|&byte| byte == b' ').filter(|word| !word.is_empty()) {
-        out.extend_from_slice(word);
-        out.push(b' ');
-    }
-    for (i, &pick) in picks.iter().enumerate() {
+    let words = bytes[..head_end].split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    for (i, word) in words.enumerate() {
         if i > 0 {
             out.push(b' ');
         }
-        out.extend_from_slice(&bytes[keys[pick as usize].key.range()]);
+        out.extend_from_slice(word);
+    }
+    for &pick in picks {
+        let key = keys[pick as usize].key;
+        // With the space that stands before it.
+        out.extend_from_slice(&bytes[key.start as usize - 1..key.end as usize]);
     }
     out.extend_from_slice(b"\r\n");
 }

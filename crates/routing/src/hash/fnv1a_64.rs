@@ -10,7 +10,30 @@ const PRIME: u32 = 0x1b3;
 
 #[inline]
 pub(super) fn hash(key: &[u8]) -> u32 {
-    key.iter().fold(OFFSET_BASIS, |h, &byte| (h ^ widen_signed(byte)).wrapping_mul(PRIME))
+    key.iter().fold(OFFSET_BASIS, step)
+}
+
+#[inline]
+fn step(h: u32, byte: &u8) -> u32 {
+    (h ^ widen_signed(*byte)).wrapping_mul(PRIME)
+}
+
+/// The hashes of several keys. Each is a chain of multiplications that wait for each other, so
+/// several go hand in hand as far as the shortest key reaches.
+#[inline]
+pub(super) fn hash_each<const COUNT: usize>(keys: [&[u8]; COUNT]) -> [u32; COUNT] {
+    let common = keys.iter().map(|key| key.len()).min().unwrap_or(0);
+    let heads = keys.map(|key| &key[..common]);
+    let mut hashes = [OFFSET_BASIS; COUNT];
+    for i in 0..common {
+        for (h, head) in hashes.iter_mut().zip(&heads) {
+            *h = step(*h, &head[i]);
+        }
+    }
+    for (h, key) in hashes.iter_mut().zip(keys) {
+        *h = key[common..].iter().fold(*h, step);
+    }
+    hashes
 }
 
 #[cfg(test)]
@@ -45,6 +68,14 @@ mod tests {
         #[test]
         fn equals_the_oracle(key in proptest::collection::vec(any::<u8>(), 0..80)) {
             prop_assert_eq!(hash(&key), oracle(&key));
+        }
+
+        #[test]
+        fn several_at_once_equal_the_oracle(
+            keys in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 4),
+        ) {
+            let slices = std::array::from_fn::<_, 4, _>(|i| keys[i].as_slice());
+            prop_assert_eq!(hash_each(slices), slices.map(oracle));
         }
     }
 }

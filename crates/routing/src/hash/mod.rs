@@ -67,6 +67,16 @@ hashes! {
 }
 
 impl HashKind {
+    /// The hashes of several keys, which may take less time than one after the other. Only for the
+    /// default hash it does.
+    #[inline]
+    pub fn hash_each<const COUNT: usize>(self, keys: [&[u8]; COUNT]) -> [u32; COUNT] {
+        match self {
+            HashKind::Fnv1a_64 => fnv1a_64::hash_each(keys),
+            _ => keys.map(|key| self.hash(key)),
+        }
+    }
+
     /// The hash of that name, which is case-sensitive.
     pub fn from_name(name: &str) -> Option<HashKind> {
         HashKind::ALL.iter().copied().find(|kind| kind.name() == name)
