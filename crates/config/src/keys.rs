@@ -184,7 +184,7 @@ pub(crate) const TWEMPROXY_ROWS: &[Row] = &[
         name: "auto_eject_hosts",
         kind: Kind::Flag(|pool, on| pool.health.eject = on),
         default: Default::Value("false"),
-        doc: "whether a failing server's keys go to the others until it is tried again",
+        doc: "whether a failing server's keys go to the others until it answers a probe",
         reason: "as in twemproxy; wrong for a store, right for a cache",
     },
     Row {
@@ -208,7 +208,8 @@ pub(crate) const TWEMPROXY_ROWS: &[Row] = &[
             set: |pool, ms| pool.health.retry_timeout = Duration::from_millis(ms),
         },
         default: Default::Value("30000"),
-        doc: "how long an ejected server stays out; only with auto_eject_hosts: true",
+        doc: "how long an ejected server is left alone; then it is probed, and stays out as long \
+              again unless it answers; only with auto_eject_hosts: true",
         reason: "as in twemproxy",
     },
     Row {

@@ -517,6 +517,23 @@ impl Protocol {
         }
     }
 
+    /// A request that any server answers at once, whatever it stores. Nobody but us asks it.
+    pub fn probe(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => b"*1\r\n$4\r\nPING\r\n",
+            Protocol::Memcache => b"version\r\n",
+        }
+    }
+
+    /// Whether this whole response to [`Protocol::probe`] is that of a server that takes requests.
+    /// One that loads its data, or wants a password that we don't have, does not.
+    pub fn is_probe_passed(self, response: &[u8]) -> bool {
+        response.starts_with(match self {
+            Protocol::Redis => b"+PONG\r\n".as_slice(),
+            Protocol::Memcache => b"VERSION ".as_slice(),
+        })
+    }
+
     /// The protocol's table.
     pub fn commands(self) -> &'static [Command] {
         match self {

@@ -51,6 +51,8 @@ pub enum Canary {
     BreakHitsNeighbour,
     /// A drain closes clients that are owed replies.
     DrainCuts,
+    /// An ejected server gets requests before it has answered a probe.
+    ReturnsUnprobed,
 }
 
 /// Which bug, if any, this proxy has.

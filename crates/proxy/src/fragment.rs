@@ -88,7 +88,7 @@ impl Proxy {
         let scratch = &mut self.split_scratch;
         scratch.servers.clear();
         let keys = self.scratch.keys.iter().map(|key| &wire[key.key.range()]);
-        if let Err(error) = pool.route_each(keys, self.now, &mut scratch.servers) {
+        if let Err(error) = pool.route_each(keys, &mut scratch.servers) {
             return Some(Err(error));
         }
         let lowest = scratch.servers.iter().copied().min().unwrap_or(0);

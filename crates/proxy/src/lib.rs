@@ -30,6 +30,7 @@ mod gather;
 mod hold;
 pub mod options;
 mod pool;
+mod probe;
 mod proxy;
 mod reload;
 mod request;

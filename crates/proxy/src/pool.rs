@@ -1,7 +1,7 @@
 //! A server pool: its servers, which of them owns a key, and which of them are ejected.
 //!
 //! No connection is opened here and no byte handled. Invariant: the placement's members that may be
-//! chosen are the servers whose health says live, as of the last request that was routed.
+//! chosen are the servers whose health says live.
 
 use base::slab::Key;
 use base::{Address, SocketError, Time};
@@ -27,6 +27,17 @@ pub(crate) struct Server {
     pub(crate) last_error: SocketError,
     /// When the server was last ejected.
     pub(crate) ejected_at: Option<Time>,
+    /// The probe under way whose answer decides about its return.
+    pub(crate) probe: Option<Probe>,
+}
+
+/// A probe under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// The connection that carries it.
+    pub(crate) connection: Key,
+    /// Its record in that connection's queue.
+    pub(crate) record: u32,
 }
 
 impl Server {
@@ -39,6 +50,7 @@ impl Server {
             attempts_failed: 0,
             last_error: SocketError::ConnectionRefused,
             ejected_at: None,
+            probe: None,
         }
     }
 }
@@ -61,8 +73,8 @@ pub(crate) struct Pool {
     pub(crate) removed: bool,
     pub(crate) canaries: Canaries,
     placement: Placement,
-    /// When an ejected server comes back; looked at by the next request.
-    returns_at: Option<Time>,
+    /// When the pool's timer fires, which looks for servers to probe; `Time::MAX` when none is set.
+    pub(crate) probe_timer_at: Time,
     /// What a client may hold that has been here all the time.
     pub(crate) highest: HighestLimits,
 }
@@ -95,7 +107,7 @@ impl Pool {
             removed: false,
             canaries: Canaries::default(),
             options,
-            returns_at: None,
+            probe_timer_at: Time::MAX,
             highest: HighestLimits::default(),
         };
         pool.highest.raise(&pool.options);
@@ -120,9 +132,9 @@ impl Pool {
     }
 
     /// Takes new options for the same pool. Says for each server that there was which one it is
-    /// now; one that is gone, or that must be spoken to otherwise, is the retired one. `now` is for
-    /// the placement, `seed` for a distribution that draws lots.
-    pub(crate) fn reconfigure(&mut self, options: PoolOptions, seed: u64, now: Time) -> Vec<usize> {
+    /// now; one that is gone, or that must be spoken to otherwise, is the retired one. `seed` is
+    /// for a distribution that draws lots.
+    pub(crate) fn reconfigure(&mut self, options: PoolOptions, seed: u64) -> Vec<usize> {
         let before = std::mem::replace(&mut self.options, options);
         self.highest.raise(&self.options);
         let handshake = self.new_handshake();
@@ -150,6 +162,7 @@ impl Pool {
                 servers[place].lanes.resize(lanes_count, None);
                 if !self.options.health.eject {
                     servers[place].health = Health::new();
+                    servers[place].probe = None;
                 }
             }
         }
@@ -159,16 +172,13 @@ impl Pool {
         self.servers = servers;
         self.stats.servers = stats;
         self.placement = placement_of(&self.options, seed);
-        self.rebuild(now);
+        self.rebuild();
         places
     }
 
     /// The index of the server that owns a key.
     #[inline]
-    pub(crate) fn route(&mut self, key: &[u8], now: Time) -> Result<usize, RequestError> {
-        if self.returns_at.is_some_and(|at| at <= now) {
-            self.rebuild(now);
-        }
+    pub(crate) fn route(&mut self, key: &[u8]) -> Result<usize, RequestError> {
         self.placement.server_for(key).ok_or(RequestError::NoLiveServer)
     }
 
@@ -177,22 +187,19 @@ impl Pool {
     pub(crate) fn route_each<'key>(
         &mut self,
         keys: impl ExactSizeIterator<Item = &'key [u8]>,
-        now: Time,
         servers: &mut Vec<u32>,
     ) -> Result<(), RequestError> {
-        if self.returns_at.is_some_and(|at| at <= now) {
-            self.rebuild(now);
-        }
         self.placement.servers_for(keys, servers).ok_or(RequestError::NoLiveServer)
     }
 
-    /// A connection to the server failed, or a response came too late.
+    /// A connection to the server failed, or a response came too late. A probe that is under way
+    /// when this ejects the server says nothing about what comes after it.
     pub(crate) fn record_failure(&mut self, server: usize, now: Time) {
         let retired = server == self.retired_index();
         if !retired && self.servers[server].health.record_failure(&self.options.health, now) {
-            self.stats.servers[server].ejects += 1;
-            self.servers[server].ejected_at = Some(now);
-            self.rebuild(now);
+            self.servers[server].probe = None;
+            self.count_ejection(server, now);
+            self.rebuild();
         }
     }
 
@@ -202,16 +209,32 @@ impl Pool {
         self.servers[server].health.record_success();
     }
 
-    #[cold]
-    fn rebuild(&mut self, now: Time) {
-        for server in &mut self.servers {
-            server.health.return_if_due(now);
+    /// The probe under way failed, or none could be sent.
+    pub(crate) fn record_failed_probe(&mut self, server: usize, now: Time) {
+        self.servers[server].probe = None;
+        self.servers[server].health.record_failed_probe(&self.options.health, now);
+        self.count_ejection(server, now);
+    }
+
+    /// The server answered the probe under way.
+    pub(crate) fn readmit(&mut self, server: usize) {
+        self.servers[server].probe = None;
+        if self.servers[server].health.readmit() {
+            self.rebuild();
         }
+    }
+
+    fn count_ejection(&mut self, server: usize, now: Time) {
+        self.stats.servers[server].ejects += 1;
+        self.servers[server].ejected_at = Some(now);
+    }
+
+    #[cold]
+    fn rebuild(&mut self) {
         let servers = &self.servers[..self.retired_index()];
         let blind = self.canaries.sings(Canary::EjectedServerUsed);
         let live: Vec<bool> =
-            servers.iter().map(|server| blind || server.health.is_live(now)).collect();
-        self.returns_at = servers.iter().filter_map(|server| server.health.ejected_until()).min();
+            servers.iter().map(|server| blind || server.health.is_live()).collect();
         self.placement.rebuild(&live);
     }
 }

@@ -29,6 +29,8 @@ use crate::stats::WorkerStats;
 pub(crate) enum Timer {
     Client(Key),
     Server(Key),
+    /// Of this index; it probes ejected servers.
+    Pool(u32),
 }
 
 /// See the module's text and the crate's.
@@ -97,13 +99,16 @@ impl Proxy {
     }
 
     /// Opens the connections, those that are not open, of the pools that want them before the first
-    /// request.
+    /// request; but none to a server that is ejected.
     pub fn preconnect(&mut self) {
         for pool in 0..self.pools.len() {
             if !self.pools[pool].options.preconnect || self.pools[pool].removed {
                 continue;
             }
             for server in 0..self.pools[pool].servers.len() {
+                if !self.pools[pool].servers[server].health.is_live() {
+                    continue;
+                }
                 for lane in 0..self.pools[pool].servers[server].lanes.len() {
                     // A name that is not resolved yet is tried again by the first request.
                     let _ = self.connection_for(pool, server, lane);
@@ -184,6 +189,7 @@ impl Proxy {
             match timer {
                 Timer::Client(key) => self.client_timer(key),
                 Timer::Server(key) => self.server_timer(key),
+                Timer::Pool(index) => self.pool_timer(index as usize),
             }
         }
         self.timers_due = due;

@@ -37,7 +37,7 @@ impl Proxy {
         let lanes_count = options.server_connections_per_worker as usize;
         let timeout = options.request_timeout;
         let seed = self.random.draw();
-        let places = pool.reconfigure(options, seed, self.now);
+        let places = pool.reconfigure(options, seed);
         let retired = pool.retired_index();
         for key in self.connections_of(index) {
             let conn = self.conns.at_mut(key.index);
@@ -51,6 +51,7 @@ impl Proxy {
                 self.shorten_deadlines(key, timeout);
             }
         }
+        self.set_pool_timer(index);
     }
 
     fn remove_pool(&mut self, index: usize) {
@@ -77,6 +78,7 @@ impl Proxy {
         for key in self.connections_of(index) {
             let server = self.conns.at(key.index).server as usize;
             self.pools[index].servers[server].lanes.fill(None);
+            self.pools[index].servers[server].probe = None;
             self.retire(key, server);
         }
     }

@@ -31,6 +31,8 @@ use crate::stats::ServerStats;
 
 /// Waiting time after the first failed attempt to connect; it doubles with each further one.
 const RETRY_MIN_MS: u64 = 5;
+/// The same, for a server that can't even be tried.
+pub(crate) const RETRY_MIN: Duration = Duration::from_millis(RETRY_MIN_MS);
 /// The longest waiting time between two attempts to connect.
 const RETRY_MAX_MS: u64 = 320;
 
@@ -270,6 +272,7 @@ impl Proxy {
         self.pools[pool].stats.servers[server].timedout_count += expired_count;
         if expired_count > 0 {
             self.pools[pool].record_failure(server, now);
+            self.set_pool_timer(pool);
         }
         self.set_server_timer(key);
     }
@@ -330,22 +333,33 @@ impl Proxy {
         Ok(key)
     }
 
-    /// What a new connection starts with; its responses go to nobody.
+    /// What a new connection starts with.
     fn queue_handshake(&mut self, key: Key) {
+        let pool = &self.pools[self.conns.at(key.index).pool as usize];
+        if pool.handshake.responses_count > 0 {
+            let protocol::Handshake { bytes, responses_count } = pool.handshake.clone();
+            self.queue_own(key, &bytes, responses_count);
+        }
+    }
+
+    /// Sends something of our own, whose responses go to nobody. Returns the last one's record.
+    pub(crate) fn queue_own(&mut self, key: Key, bytes: &[u8], responses_count: usize) -> u32 {
         let conn = self.conns.at_mut(key.index);
-        let pool = &self.pools[conn.pool as usize];
-        if pool.handshake.responses_count == 0 {
-            return;
-        }
-        conn.out.push(&pool.handshake.bytes, &mut self.buffers);
-        self.buffered_bytes += pool.handshake.bytes.len();
-        let options = &pool.options;
+        conn.out.push(bytes, &mut self.buffers);
+        self.buffered_bytes += bytes.len();
+        let options = &self.pools[conn.pool as usize].options;
         let deadline = self.now + options.request_timeout.unwrap_or(options.connect_timeout);
-        for _ in 0..pool.handshake.responses_count {
+        let mut last = NONE;
+        for _ in 0..responses_count {
             let record = Record { deadline: Some(deadline), ..Record::new(Owner::Nobody) };
-            let index = self.records.insert(record).index;
-            conn.queue.push(&mut self.records, index);
+            last = self.records.insert(record).index;
+            conn.queue.push(&mut self.records, last);
         }
+        if conn.state == State::Ready {
+            self.mark_server_dirty(key);
+        }
+        self.fire_by(key, deadline);
+        last
     }
 
     /// Adds a part of a request to what is sent next.
@@ -529,11 +543,16 @@ impl Proxy {
             return false;
         }
         let request_size = self.records.at(head).size;
-        // What answers the handshake answers no request.
+        let (mut conn, mut pool) = (conn, pool);
         if request_size > 0 {
             let stats = &mut pool.stats.servers[conn.server as usize];
             stats.responses += 1;
             stats.response_bytes += bytes.len() as u64;
+        } else {
+            // What answers the handshake or a probe answers no request.
+            self.handle_own_response(key, head, bytes);
+            conn = self.conns.at_mut(key.index);
+            pool = &mut self.pools[conn.pool as usize];
         }
         pool.record_success(conn.server as usize);
         conn.queue_size -= u64::from(request_size);
@@ -623,7 +642,7 @@ impl Proxy {
         self.buffers.give(std::mem::take(&mut conn.input));
         self.actions.push_back(Action::Close(ServerConn::token(key)));
         if is_failure {
-            self.pools[pool_index].record_failure(server_index, self.now);
+            self.server_failed(pool_index, server_index, key);
         }
         while let Some(index) = self.conns.at_mut(key.index).queue.pop(&mut self.records) {
             self.fail(index, error);
@@ -634,6 +653,7 @@ impl Proxy {
     pub(crate) fn measure_queues(&self, pool: usize, server: usize, stats: &mut ServerStats) {
         let server = &self.pools[pool].servers[server];
         stats.ejected_at = server.ejected_at;
+        stats.ejected = u64::from(!server.health.is_live());
         for key in server.lanes.iter().flatten() {
             let conn = self.conns.at(key.index);
             let unsent_count = conn.out_count + conn.sending_count;

@@ -33,8 +33,12 @@ pub struct ServerStats {
     pub out_queue_bytes: u64,
     /// When the server was last ejected, on the worker's clock; `None` if it never was.
     pub ejected_at: Option<Time>,
-    /// Times that the server was ejected.
+    /// Times that the server was ejected, failed probes included.
     pub ejects: u64,
+    /// Gauge: workers that have it ejected now.
+    pub ejected: u64,
+    /// Probes of the server while it was ejected.
+    pub probes: u64,
 }
 
 impl ServerStats {
@@ -54,6 +58,8 @@ impl ServerStats {
         self.out_queue_bytes += other.out_queue_bytes;
         self.ejected_at = self.ejected_at.max(other.ejected_at);
         self.ejects += other.ejects;
+        self.ejected += other.ejected;
+        self.probes += other.probes;
     }
 }
 

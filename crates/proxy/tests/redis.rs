@@ -395,30 +395,6 @@ fn clients_and_servers_authenticate() {
 }
 
 #[test]
-fn an_ejected_server_gets_nothing_until_it_returns() {
-    let mut options = pool(Protocol::Redis, 2);
-    options.health.eject = true;
-    options.health.failure_limit = 1;
-    options.health.retry_timeout = Duration::from_secs(30);
-    let mut rig = Rig::new(options);
-    let keys = keys(Protocol::Redis, 2);
-    let client = rig.client();
-    rig.feed(client, &command(&["GET", &keys[0]]));
-    let first = rig.server(0);
-    rig.end_receiving(first, RecvEnd::Error(SocketError::ConnectionReset));
-    assert_eq!(rig.take(client), "-ERR Connection reset by peer\r\n");
-    rig.feed(client, &command(&["GET", &keys[0]]));
-    let second = rig.server(1);
-    assert_eq!(rig.take(second).into_bytes(), command(&["GET", &keys[0]]));
-    rig.feed(second, b"$-1\r\n");
-    rig.advance(Duration::from_secs(31));
-    rig.feed(client, &command(&["GET", &keys[0]]));
-    let returned = rig.server(0);
-    assert_ne!(returned, first);
-    assert_eq!(rig.take(returned).into_bytes(), command(&["GET", &keys[0]]));
-}
-
-#[test]
 fn a_large_value_passes_in_both_directions() {
     let mut rig = rig(1);
     let client = rig.client();

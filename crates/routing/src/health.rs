@@ -1,15 +1,16 @@
 //! Ejection and return of one server, as one worker sees it: too many failures without a success
-//! between them take it out of the continuum for a while.
+//! between them take it out of the continuum, and a probe that it answers puts it back.
 //!
-//! It reads no clock and rebuilds nothing. The caller reports every failure and success, rebuilds
-//! the [`crate::Placement`] from [`Health::is_live`] of all servers when [`Health::record_failure`]
-//! or [`Health::return_if_due`] answers true, and calls the latter no later than
-//! [`Health::ejected_until`].
+//! It reads no clock, rebuilds nothing and probes nobody. The caller reports every failure and
+//! success, probes no earlier than [`Health::ejected_until`], and rebuilds the
+//! [`crate::Placement`] from [`Health::is_live`] of all servers when [`Health::record_failure`] or
+//! [`Health::readmit`] answers true.
 //!
 //! ```text
-//!   live --- failure_limit failures in a row ---> ejected until now + retry_timeout
-//!    ^                                                |
-//!    +---------------- the time has come -------------+
+//!   live --- failure_limit failures in a row ---> ejected until now + retry_timeout <--+
+//!    ^                                                |                                |
+//!    |                                                | then it is probed              |
+//!    +---------------- it answers --------------------+----- it does not --------------+
 //! ```
 //!
 //! Invariant: fewer failures are counted than eject the server.
@@ -25,7 +26,7 @@ pub struct HealthOptions {
     pub eject: bool,
     /// Failures without a success between them that eject a server. 0 behaves as 1.
     pub failure_limit: u32,
-    /// How long an ejected server stays out.
+    /// How long an ejected server is left alone before it is probed.
     pub retry_timeout: Duration,
 }
 
@@ -44,11 +45,10 @@ impl Health {
         Health::default()
     }
 
-    /// Whether the server may be chosen. An ejected one is live again from the moment until which
-    /// it was ejected.
+    /// Whether the server may be chosen. An ejected one may not before [`Health::readmit`].
     #[inline]
-    pub fn is_live(&self, now: Time) -> bool {
-        self.ejected_until.is_none_or(|until| until <= now)
+    pub fn is_live(&self) -> bool {
+        self.ejected_until.is_none()
     }
 
     /// Counts a failure: a connection to the server that was refused, broke, timed out or was
@@ -65,39 +65,43 @@ impl Health {
         if self.failures_count < options.failure_limit {
             return false;
         }
-        self.failures_count = 0;
-        self.ejected_until = Some(now + options.retry_timeout);
-        self.ejects_count += 1;
+        self.eject(options, now);
         true
     }
 
-    /// Forgets the failures counted: the server has answered. An ejection lasts its time all the
-    /// same, so that the time for which the caller waits stays the right one.
+    /// A probe has failed: the server stays out for as long again, and it counts as an ejection.
+    pub fn record_failed_probe(&mut self, options: &HealthOptions, now: Time) {
+        if !self.is_live() {
+            self.eject(options, now);
+        }
+    }
+
+    fn eject(&mut self, options: &HealthOptions, now: Time) {
+        self.failures_count = 0;
+        self.ejected_until = Some(now + options.retry_timeout);
+        self.ejects_count += 1;
+    }
+
+    /// Forgets the failures counted: the server has answered. An ejection lasts all the same, since
+    /// the answer may be to what was asked before it.
     #[inline]
     pub fn record_success(&mut self) {
         self.failures_count = 0;
     }
 
-    /// Ends an ejection whose time has come. True: the server is back, and the continuum must be
-    /// rebuilt.
-    ///
-    /// It comes back untried, so that clients' requests find out whether it works, and
-    /// `failure_limit` of them fail if it doesn't. Whoever wants a probe first makes it here: the
-    /// ejection then ends with the probe's success and is prolonged by its failure.
-    pub fn return_if_due(&mut self, now: Time) -> bool {
-        let is_due = self.ejected_until.is_some_and(|until| until <= now);
-        if is_due {
-            self.ejected_until = None;
-        }
-        is_due
+    /// Ends an ejection: the server has answered a probe that was sent after it. True: the server
+    /// is back, and the continuum must be rebuilt.
+    pub fn readmit(&mut self) -> bool {
+        self.failures_count = 0;
+        self.ejected_until.take().is_some()
     }
 
-    /// When the server is to be put back, which may be past; `None` unless it is ejected.
+    /// When the server may be probed, which may be past; `None` unless it is ejected.
     pub fn ejected_until(&self) -> Option<Time> {
         self.ejected_until
     }
 
-    /// Ejections so far.
+    /// Ejections so far, failed probes included.
     pub fn ejects_count(&self) -> u64 {
         self.ejects_count
     }
@@ -126,9 +130,9 @@ mod tests {
         let mut health = Health::new();
         assert!(!health.record_failure(&OPTIONS, at(1)));
         assert!(!health.record_failure(&OPTIONS, at(2)));
-        assert!(health.is_live(at(2)));
+        assert!(health.is_live());
         assert!(health.record_failure(&OPTIONS, at(3)));
-        assert!(!health.is_live(at(3)));
+        assert!(!health.is_live());
         assert_eq!(health.ejected_until(), Some(at(103)));
         assert_eq!(health.ejects_count(), 1);
     }
@@ -145,22 +149,35 @@ mod tests {
     }
 
     #[test]
-    fn an_ejected_server_returns_when_its_time_has_come_and_not_before() {
+    fn an_ejected_server_returns_with_a_probe_that_it_answers_and_not_before() {
         let mut health = Health::new();
         fail_at_zero(&mut health, 3);
-        assert!(!health.return_if_due(at(99)));
-        assert!(!health.is_live(at(99)));
-        assert!(health.is_live(at(100)));
-        assert!(health.return_if_due(at(100)));
+        assert_eq!(health.ejected_until(), Some(at(100)));
+        assert!(!health.is_live());
+        assert!(health.readmit());
+        assert!(health.is_live());
         assert_eq!(health.ejected_until(), None);
-        assert!(!health.return_if_due(at(101)), "it returns once");
+        assert!(!health.readmit(), "it returns once");
+    }
+
+    #[test]
+    fn a_failed_probe_ejects_for_as_long_again() {
+        let mut health = Health::new();
+        fail_at_zero(&mut health, 3);
+        health.record_failed_probe(&OPTIONS, at(130));
+        assert!(!health.is_live());
+        assert_eq!(health.ejected_until(), Some(at(230)));
+        assert_eq!(health.ejects_count(), 2);
+        assert!(health.readmit());
+        health.record_failed_probe(&OPTIONS, at(300));
+        assert!(health.is_live(), "a server that is back is not ejected by a probe");
     }
 
     #[test]
     fn a_returned_server_has_its_whole_allowance_again() {
         let mut health = Health::new();
-        fail_at_zero(&mut health, 3);
-        assert!(health.return_if_due(at(100)));
+        fail_at_zero(&mut health, 4);
+        assert!(health.readmit());
         assert!(!health.record_failure(&OPTIONS, at(101)));
         assert!(!health.record_failure(&OPTIONS, at(101)));
         assert!(health.record_failure(&OPTIONS, at(101)));
@@ -181,8 +198,7 @@ mod tests {
         let mut health = Health::new();
         fail_at_zero(&mut health, 4);
         health.record_success();
-        assert!(!health.is_live(at(99)));
-        assert!(health.return_if_due(at(100)));
+        assert!(!health.is_live());
     }
 
     #[test]
@@ -199,7 +215,7 @@ mod tests {
         let mut health = Health::new();
         for ns in 0..10 {
             assert!(!health.record_failure(&options, at(ns)));
-            assert!(health.is_live(at(ns)));
+            assert!(health.is_live());
         }
         assert_eq!(health.ejects_count(), 0);
     }
@@ -209,7 +225,7 @@ mod tests {
         let options = HealthOptions { failure_limit: 1, retry_timeout: Duration::MAX, ..OPTIONS };
         let mut health = Health::new();
         assert!(health.record_failure(&options, at(5)));
-        assert!(!health.is_live(at(u64::MAX - 1)));
+        assert_eq!(health.ejected_until(), Some(Time::MAX));
     }
 
     proptest! {
@@ -222,23 +238,25 @@ mod tests {
             let options = HealthOptions { failure_limit, ..OPTIONS };
             let mut health = Health::new();
             let mut run = 0;
-            let mut ejections = Vec::new();
+            let mut ejections = 0;
+            let mut until = None;
             let mut now = 0;
             for (failed, later) in events {
                 now += later;
                 run = if failed { run + 1 } else { 0 };
                 let ejects = failed && run % failure_limit.max(1) == 0;
                 if ejects {
-                    ejections.push(now);
+                    ejections += 1;
+                    until = Some(at(now + 100));
                 }
                 if failed {
                     prop_assert_eq!(health.record_failure(&options, at(now)), ejects);
                 } else {
                     health.record_success();
                 }
-                let is_out = ejections.iter().any(|&since| now < since + 100);
-                prop_assert_eq!(health.is_live(at(now)), !is_out);
-                prop_assert_eq!(health.ejects_count(), ejections.len() as u64);
+                prop_assert_eq!(health.ejected_until(), until);
+                prop_assert_eq!(health.is_live(), until.is_none());
+                prop_assert_eq!(health.ejects_count(), ejections);
             }
         }
     }

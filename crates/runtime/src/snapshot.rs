@@ -68,6 +68,8 @@ const SERVER_COUNTERS: &[Counter<ServerStats>] = counters! {
     "server_connections", "connections now", |s, _| s.connections;
     "server_ejected_at", "time of the last ejection, microseconds since 1970",
         |s, clocks| s.ejected_at.map_or(0, |at| clocks.unix_us(at));
+    "server_ejected", "workers that have it ejected now", |s, _| s.ejected;
+    "server_probes", "probes of it while it was ejected", |s, _| s.probes;
     "requests", "requests sent or to be sent", |s, _| s.requests;
     "request_bytes", "their bytes", |s, _| s.request_bytes;
     "responses", "responses received", |s, _| s.responses;

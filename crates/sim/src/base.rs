@@ -178,6 +178,7 @@ impl SimBase {
             send: None,
             closing: None,
             listed: false,
+            opened_in: None,
         });
         world.connections[connection].place = Some((self.index, token.kind() as u8, token.index()));
         world.connections[connection].accepted = true;
@@ -262,16 +263,20 @@ impl EventBase for SimBase {
         }
         world.note("connect", connection as u64, token.to_bits());
         world.bases[self.index].operations_count += 1;
+        let mut opened_in = None;
         if let Some(Destination::Server(server)) = destination(address) {
-            let until = world.bases[self.index].ejected_until.get(server);
-            if until.is_some_and(|until| *until > world.now) {
+            let ejection = world.bases[self.index].ejections.get(server).copied();
+            let ejection = ejection.unwrap_or_default();
+            if ejection.until > world.now {
                 world.fail(format!("a connection to server {server}, which is ejected"));
             }
+            opened_in = ejection.is_out.then_some(ejection.count);
         }
         let outcome = world.dial(connection, address);
         let (kind, slot) = (token.kind() as u8, token.index());
         let found = world.bases[self.index].registration(kind, slot);
         let found = found.expect("it was registered above");
+        found.opened_in = opened_in;
         found.connected = false;
         found.connecting = Some(outcome);
         if outcome.0 < u64::MAX {
@@ -327,6 +332,9 @@ impl EventBase for SimBase {
                 }
             }
             world.note("send", registration.connection as u64, bytes.len() as u64);
+            if let Some(count) = registration.opened_in {
+                world.watch_probe(self.index, registration.connection, count, &bytes);
+            }
             registration.send = Some(SendOp { chain, bytes, position: 0, over: None });
             registration.connection
         });

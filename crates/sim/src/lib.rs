@@ -12,6 +12,7 @@ pub mod changes;
 pub mod client;
 pub mod commands;
 pub mod control;
+pub mod ejections;
 pub mod oracle;
 pub mod plan;
 pub mod random;

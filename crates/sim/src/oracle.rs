@@ -136,6 +136,13 @@ impl Oracle {
         Ok(asker)
     }
 
+    /// A server executes what is either a probe of a worker, or a unit that a client has asked for.
+    pub fn execute_probe(&mut self, unit: &[u8], reply: &[u8], now: u64) {
+        if self.asked.contains_key(unit) {
+            self.executed.entry(outcome(unit, reply)).or_default().push_back(now);
+        }
+    }
+
     /// Whether a server answered this to the unit, at `since` or later, and no other request was
     /// told so. It is counted for this one from here on.
     pub fn match_reply(&mut self, unit: &[u8], reply: &[u8], since: u64) -> bool {

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base::{Chain, Kind, SocketError, Token};
 use event::Waker;
 
+use crate::ejections::Ejection;
+
 /// Wakes a worker of the simulation, from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct SimWaker(Arc<AtomicBool>);
@@ -56,8 +58,8 @@ pub struct BaseState {
     pub events_count: usize,
     /// Operations started and not ended.
     pub operations_count: usize,
-    /// Until when this worker has ejected each server, of all pools, by what it has counted.
-    pub ejected_until: Vec<u64>,
+    /// What this worker has said of each server, of all pools.
+    pub ejections: Vec<Ejection>,
 }
 
 impl BaseState {
@@ -188,6 +190,8 @@ pub(crate) struct Registration {
     /// When `Closed` may be told.
     pub(crate) closing: Option<u64>,
     pub(crate) listed: bool,
+    /// The ejection of the server, by its count, during which the connection was opened.
+    pub(crate) opened_in: Option<u64>,
 }
 
 impl Registration {

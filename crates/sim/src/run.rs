@@ -69,8 +69,6 @@ struct Stepper {
     runs: bool,
     idle_steps_count: u32,
     stepped_at: u64,
-    /// Ejections that it has counted, by server.
-    ejects: Vec<u64>,
 }
 
 struct Run {
@@ -304,7 +302,6 @@ fn workers(
             runs: true,
             idle_steps_count: 0,
             stepped_at: 0,
-            ejects: vec![0; plan.pools.iter().map(|pool| pool.servers_count).sum()],
         });
     }
     (steppers, peers)
@@ -452,11 +449,12 @@ impl Run {
         drop(world);
         self.check_memory(index);
         self.check_client_limits();
-        self.count_ejections(index);
+        self.follow_ejections(index);
     }
 
-    /// Works out which servers a worker may not choose, from what it says to have ejected.
-    fn count_ejections(&mut self, index: usize) {
+    /// Works out which servers a worker may not choose, from what it says to have ejected, and
+    /// whether it had a reason to take one back.
+    fn follow_ejections(&mut self, index: usize) {
         let mut world = self.world.borrow_mut();
         let ejects = world.plan.pools.iter().any(|pool| pool.options.health.eject);
         // With a new configuration a server may have another index.
@@ -464,20 +462,10 @@ impl Run {
             return;
         }
         let stats = self.workers[index].worker.proxy().stats();
-        let now = world.now;
-        for pool in 0..stats.pools.len() {
-            let plan = &world.plan.pools[pool];
-            let (first, until) = (plan.server_first, plan.options.health.retry_timeout);
-            let until = now + until.as_nanos() as u64;
-            for (server, counted) in stats.pools[pool].servers.iter().enumerate() {
-                let Some(known) = self.workers[index].ejects.get_mut(first + server) else {
-                    continue;
-                };
-                if *known != counted.ejects {
-                    *known = counted.ejects;
-                    world.bases[index].ejected_until[first + server] = until;
-                    world.note("ejects", index as u64, (first + server) as u64);
-                }
+        for (pool, counted) in stats.pools.iter().enumerate() {
+            let first = world.plan.pools[pool].server_first;
+            for (server, counted) in counted.servers.iter().enumerate() {
+                world.follow_ejection(index, pool, first + server, counted);
             }
         }
     }

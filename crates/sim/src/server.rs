@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use embedded::{Outcome, Session, Store, StoreOptions};
 use protocol::Protocol;
+use proxy::options::PoolOptions;
 
 use crate::commands;
 use crate::oracle::{Oracle, is_unique, shown, time, unit};
@@ -203,8 +204,12 @@ impl ModelServer {
         world: &World,
         oracle: &mut Oracle,
     ) -> Result<(), String> {
-        let name = words[0].to_ascii_lowercase();
-        if self.protocol == Protocol::Redis && matches!(name.as_slice(), b"auth" | b"select") {
+        if wire::is_handshake(self.protocol, words) {
+            return Ok(());
+        }
+        if wire::is_probe(self.protocol, words) && self.may_be_probed(connection, world) {
+            // A client of memcached may ask the same.
+            oracle.execute_probe(&unit(self.pool, &[&words[0]]), reply, world.now);
             return Ok(());
         }
         for (key, unit, answer) in units_of(self.protocol, self.pool, words, reply, existed) {
@@ -224,6 +229,19 @@ impl ModelServer {
             }
         }
         Ok(())
+    }
+
+    /// Whether the worker at the other end has, or may have, ejected this server before.
+    fn may_be_probed(&self, connection: usize, world: &World) -> bool {
+        let ejects = |options: &PoolOptions| options.health.eject;
+        let reloaded = world
+            .plan
+            .reloads
+            .iter()
+            .any(|reload| reload.pools[self.pool].as_ref().is_some_and(ejects));
+        let place = world.connections[connection].place;
+        let counted = place.map(|(worker, ..)| world.bases[worker].ejections[self.index].count);
+        reloaded || ejects(&world.plan.pools[self.pool].options) && counted != Some(0)
     }
 
     /// Sends the reply, or whatever a fault says. Returns whether the server goes on.
@@ -277,6 +295,9 @@ impl ModelServer {
             fails = false;
         }
         oracle.failed[self.index] |= fails;
+        if wire::is_probe(self.protocol, words) && wire::is_probe_answer(self.protocol, &reply) {
+            world.note_probe_answered(connection, self.index);
+        }
         world.peer_send(connection, &reply, delay);
         if world.strikes(plan.close_pm) {
             oracle.failed[self.index] = true;
@@ -289,13 +310,17 @@ impl ModelServer {
             world.peer_end(connection, delay);
         }
         if world.strikes(plan.pause_pm) {
-            self.paused_until = world.now + plan.pause_ms * MS;
-            oracle.failed[self.index] = true;
-            world.note("server pauses", self.index as u64, 0);
-            world.schedule(self.paused_until, Happening::Server(self.index));
+            self.pause(plan.pause_ms, world, oracle);
             return false;
         }
         true
+    }
+
+    fn pause(&mut self, pause_ms: u64, world: &mut World, oracle: &mut Oracle) {
+        self.paused_until = world.now + pause_ms * MS;
+        oracle.failed[self.index] = true;
+        world.note("server pauses", self.index as u64, 0);
+        world.schedule(self.paused_until, Happening::Server(self.index));
     }
 
     /// Says something that nobody has asked for.

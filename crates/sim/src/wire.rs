@@ -1,8 +1,10 @@
 //! The simulation's own reading of both protocols, as plain as can be: whole requests as a server
 //! must get them, whole replies as a client must.
 //!
-//! It shares no code with crate `protocol`, and accepts the canonical form only, since nothing else
-//! may be forwarded. Invariant: a prefix of what is accepted is `More`, never `Bad`.
+//! It shares no parser with crate `protocol`, and accepts the canonical form only, since nothing
+//! else may be forwarded. Invariant: a prefix of what is accepted is `More`, never `Bad`.
+
+use protocol::Protocol;
 
 /// What stands at the beginning of some bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +95,29 @@ pub fn memcache_request(bytes: &[u8]) -> Cut<Vec<Vec<u8>>> {
         None => return Cut::More,
     }
     Cut::Whole(start + size + 2, words)
+}
+
+/// Whether a request is what a worker asks a server to see whether it lives.
+pub fn is_probe(protocol: Protocol, words: &[Vec<u8>]) -> bool {
+    let name: &[u8] = match protocol {
+        Protocol::Redis => b"ping",
+        Protocol::Memcache => b"version",
+    };
+    words.len() == 1 && words[0].eq_ignore_ascii_case(name)
+}
+
+/// Whether this is the answer to a probe of a server that lives.
+pub fn is_probe_answer(protocol: Protocol, reply: &[u8]) -> bool {
+    match protocol {
+        Protocol::Redis => reply == b"+PONG\r\n",
+        Protocol::Memcache => reply.starts_with(b"VERSION ") && reply.ends_with(b"\r\n"),
+    }
+}
+
+/// Whether a request is one that a connection to a server starts with.
+pub fn is_handshake(protocol: Protocol, words: &[Vec<u8>]) -> bool {
+    let name = words[0].to_ascii_lowercase();
+    protocol == Protocol::Redis && matches!(name.as_slice(), b"auth" | b"select")
 }
 
 /// A reply of Redis, of the second version of its protocol.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use base::{Address, SocketError};
 
+use crate::ejections::Ejection;
 use crate::plan::{Destination, Plan, destination};
 use crate::random::Random;
 use crate::registered::BaseState;
@@ -264,8 +265,8 @@ impl World {
 
     /// Makes room for one more event base, and gives its index.
     pub fn add_base(&mut self) -> usize {
-        let ejected_until = vec![0; self.doors.len()];
-        let base = BaseState { ejected_until, ..BaseState::default() };
+        let ejections = vec![Ejection::default(); self.doors.len()];
+        let base = BaseState { ejections, ..BaseState::default() };
         self.bases.push(base);
         self.bases.len() - 1
     }

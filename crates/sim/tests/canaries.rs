@@ -75,6 +75,7 @@ inner! {
     nonsense_that_closes_a_neighbour_is_found NonsenseHitsNeighbour 300;
     a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 3000;
     a_drain_that_drops_replies_is_found DrainCuts 1000;
+    a_server_back_before_it_answered_is_found ReturnsUnprobed 300;
 }
 
 outer! {

@@ -226,8 +226,8 @@ impl Proxy {
             Forward::Rewritten { .. } => request.bytes(frame.bytes(), &self.scratch),
         };
         let server = match request.route {
-            Route::Key(span) => self.pools[pool_index].route(&wire[span.range()], self.now),
-            Route::Any => self.pools[pool_index].route(protocol::PLACEHOLDER_KEY, self.now),
+            Route::Key(span) => self.pools[pool_index].route(&wire[span.range()]),
+            Route::Any => self.pools[pool_index].route(protocol::PLACEHOLDER_KEY),
             Route::Split => match self.split(key, index, &request, frame.bytes()) {
                 // All keys have one owner: the request goes there as it is.
                 Some(server) => server,

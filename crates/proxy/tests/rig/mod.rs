@@ -209,6 +209,12 @@ impl Rig {
         found.expect("a connection to this server was opened").0
     }
 
+    /// What the last opened connection to a server was sent since the last call.
+    pub(crate) fn take_server(&mut self, index: usize) -> String {
+        let server = self.server(index);
+        self.take(server)
+    }
+
     pub(crate) fn has_server(&self, index: usize) -> bool {
         self.connected.iter().any(|(_, connected)| *connected == address_of(index))
     }
