@@ -182,6 +182,11 @@ pub trait EventBase {
     /// A handle for other threads.
     fn waker(&self) -> Self::Waker;
 
+    /// Who is at the other end of a connection. It costs a system call: for people who ask.
+    fn peer(&self, _connection: Token) -> Option<Address> {
+        None
+    }
+
     /// Takes a connection without operations out, to give it to another event base or process. No
     /// `Closed` follows; the slot is free at once. `None` when an operation is under way or the
     /// token is stale.

@@ -6,7 +6,9 @@
 
 use std::os::fd::OwnedFd;
 
-use base::{Kind, Token};
+use base::{Address, Kind, Token};
+
+use crate::socket::peer_address;
 
 /// An operation of a socket, as a bit of [`Slot::in_flight`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,13 @@ impl<Io> Slots<Io> {
             Some(Some(slot)) if slot.token == token => Some(slot),
             _ => None,
         }
+    }
+
+    /// Who is at the other end of a connection.
+    pub(crate) fn peer(&self, token: Token) -> Option<Address> {
+        let slot = self.tables[token.kind() as usize].get(token.index() as usize)?.as_ref()?;
+        let socket = slot.socket.as_ref().filter(|_| slot.token == token)?;
+        peer_address(socket).ok()
     }
 
     /// As [`Slots::get`], but not when it is being closed: for the owner's calls.

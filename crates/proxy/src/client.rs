@@ -25,6 +25,7 @@ use protocol::RequestState;
 
 use crate::action::Action;
 use crate::canary::Canary;
+use crate::inspect::ClientView;
 use crate::options::CLIENT_CREDIT;
 use crate::proxy::{Proxy, Timer, key_of};
 use crate::request::{Fifo, Owner, Reply, Side};
@@ -69,6 +70,8 @@ pub(crate) struct Client {
     /// See the module's text. Bytes before `input_start` are done with.
     input: Vec<u8>,
     input_start: usize,
+    /// When it came.
+    accepted_at: Time,
     /// When bytes last came.
     received_at: Time,
     pub(crate) requests: Fifo,
@@ -98,6 +101,7 @@ impl Client {
             skip: 0,
             input: Vec::new(),
             input_start: 0,
+            accepted_at: now,
             received_at: now,
             requests: Fifo::new(Side::Client),
             out: Chain::new(),
@@ -137,6 +141,19 @@ impl Client {
 
     pub(crate) fn input_size(&self) -> usize {
         self.input.len() - self.input_start
+    }
+
+    pub(crate) fn view(&self, key: Key) -> ClientView {
+        ClientView {
+            token: Client::token(key),
+            pool: self.pool as usize,
+            accepted_at: self.accepted_at,
+            received_at: self.received_at,
+            requests_count: self.requests.len(),
+            output_size: self.output_size(),
+            input_size: self.input_size(),
+            is_paused: self.paused,
+        }
     }
 }
 

@@ -128,7 +128,12 @@ impl Proxy {
         frame: &[u8],
     ) {
         let pool_index = self.clients.at(client.index).pool as usize;
-        let index = self.records.insert(Record::new(Owner::Part { parent, part })).index;
+        let record = Record {
+            command: request.command.index,
+            arrived_at: self.now,
+            ..Record::new(Owner::Part { parent, part })
+        };
+        let index = self.records.insert(record).index;
         let connection =
             match self.connection_for(pool_index, server as usize, client.index as usize) {
                 Ok(connection) => connection,

@@ -28,6 +28,8 @@ mod fragment;
 pub mod fuzz;
 mod gather;
 mod hold;
+pub mod inspect;
+pub mod latency;
 pub mod options;
 mod pool;
 mod probe;

@@ -9,6 +9,7 @@ use routing::{Health, Placement, PlacementOptions};
 
 use crate::canary::{Canaries, Canary};
 use crate::errors::RequestError;
+use crate::latency::Latencies;
 use crate::options::PoolOptions;
 use crate::stats::{PoolStats, ServerStats};
 
@@ -117,6 +118,7 @@ impl Pool {
         pool.servers.extend((0..count).map(|_| Server::new(lanes_count)));
         pool.servers.push(Server::new(0));
         pool.stats.servers.resize(count + 1, ServerStats::default());
+        pool.stats.latencies.resize(count + 1, Latencies::default());
         pool
     }
 
@@ -145,6 +147,7 @@ impl Pool {
         let mut servers: Vec<Server> =
             self.options.servers.iter().map(|_| Server::new(lanes_count)).collect();
         let mut stats = vec![ServerStats::default(); servers.len() + 1];
+        let mut latencies = vec![Latencies::default(); servers.len() + 1];
         let retired = servers.len();
         let mut places = Vec::with_capacity(before.servers.len() + 1);
         let mut old = std::mem::take(&mut self.servers);
@@ -157,6 +160,7 @@ impl Pool {
                 .position(|is| same_words && is.name == was.name && is.address == was.address);
             places.push(place.unwrap_or(retired));
             stats[place.unwrap_or(retired)].add(&self.stats.servers[index]);
+            latencies[place.unwrap_or(retired)].add(&self.stats.latencies[index]);
             if let Some(place) = place {
                 servers[place] = server;
                 servers[place].lanes.resize(lanes_count, None);
@@ -171,9 +175,16 @@ impl Pool {
         servers.push(retired_server);
         self.servers = servers;
         self.stats.servers = stats;
+        self.stats.latencies = latencies;
         self.placement = placement_of(&self.options, seed);
         self.rebuild();
         places
+    }
+
+    /// How the pool decides where a key goes now, and how it would with every server live, but for
+    /// a distribution that draws lots.
+    pub(crate) fn explain<'key>(&self, key: &'key [u8]) -> [routing::Explanation<'key>; 2] {
+        [self.placement.explain(key), placement_of(&self.options, 0).explain(key)]
     }
 
     /// The index of the server that owns a key.

@@ -261,6 +261,7 @@ impl Proxy {
             let mut stats = pool.stats.clone();
             // What retired connections still do is nobody's any more.
             stats.servers.truncate(pool.retired_index());
+            stats.latencies.truncate(pool.retired_index());
             for (server_index, server) in stats.servers.iter_mut().enumerate() {
                 self.measure_queues(pool_index, server_index, server);
             }

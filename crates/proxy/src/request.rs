@@ -68,6 +68,10 @@ pub(crate) struct Record {
     pub(crate) reply: Reply,
     /// Bytes that were forwarded.
     pub(crate) size: u32,
+    /// Place of its command in the protocol's table.
+    pub(crate) command: u16,
+    /// The turn in which it was parsed.
+    pub(crate) arrived_at: Time,
 }
 
 impl Record {
@@ -83,6 +87,8 @@ impl Record {
             deadline: None,
             reply: Reply::Waiting,
             size: 0,
+            command: 0,
+            arrived_at: Time::ZERO,
         }
     }
 

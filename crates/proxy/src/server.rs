@@ -259,6 +259,7 @@ impl Proxy {
                 }
                 (Some(_), _) => {
                     expired_count += 1;
+                    self.count_failed(pool, server, index);
                     self.fail(index, RequestError::TimedOut);
                     self.records.at_mut(index).owner = Owner::Nobody;
                     if self.canaries.sings(Canary::LateReplyToNext) {
@@ -533,21 +534,25 @@ impl Proxy {
         };
         let head = conn.queue.head();
         let pool = &mut self.pools[conn.pool as usize];
-        let is_right = head != NONE && {
-            let expect = self.records.at(head).expect;
-            pool.options.protocol.accepts_framed(expect, &conn.framer)
-        };
-        if !is_right {
+        let mut request = None;
+        if head != NONE {
+            let Record { expect, size, command, arrived_at, .. } = *self.records.at(head);
+            if pool.options.protocol.accepts_framed(expect, &conn.framer) {
+                request = Some((size, command, arrived_at));
+            }
+        }
+        let Some((request_size, command, arrived_at)) = request else {
             // A response to nothing, or to something else: nobody knows whose the next one is.
             self.break_connection(key, RequestError::ServerMisbehaved);
             return false;
-        }
-        let request_size = self.records.at(head).size;
+        };
         let (mut conn, mut pool) = (conn, pool);
         if request_size > 0 {
             let stats = &mut pool.stats.servers[conn.server as usize];
             stats.responses += 1;
             stats.response_bytes += bytes.len() as u64;
+            let took_ns = self.now.as_ns().saturating_sub(arrived_at.as_ns());
+            pool.stats.latencies[conn.server as usize].record(command, took_ns);
         } else {
             // What answers the handshake or a probe answers no request.
             self.handle_own_response(key, head, bytes);
@@ -645,7 +650,17 @@ impl Proxy {
             self.server_failed(pool_index, server_index, key);
         }
         while let Some(index) = self.conns.at_mut(key.index).queue.pop(&mut self.records) {
+            self.count_failed(pool_index, server_index, index);
             self.fail(index, error);
+        }
+    }
+
+    /// A request that somebody waits for gets an error in place of the server's response.
+    fn count_failed(&mut self, pool: usize, server: usize, index: u32) {
+        let record = self.records.at(index);
+        if record.size > 0 && record.owner != Owner::Nobody {
+            let took_ns = self.now.as_ns().saturating_sub(record.arrived_at.as_ns());
+            self.pools[pool].stats.latencies[server].record(record.command, took_ns);
         }
     }
 

@@ -4,6 +4,8 @@
 
 use base::Time;
 
+use crate::latency::Latencies;
+
 /// Events of one server, as seen by one worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServerStats {
@@ -86,6 +88,8 @@ pub struct PoolStats {
     pub fragments: u64,
     /// One a server, in the pool's order.
     pub servers: Vec<ServerStats>,
+    /// The same, from the request's arrival to the server's response, or to the error in its place.
+    pub latencies: Vec<Latencies>,
 }
 
 impl PoolStats {
@@ -103,6 +107,10 @@ impl PoolStats {
         let count = self.servers.len().max(other.servers.len());
         self.servers.resize(count, ServerStats::default());
         for (into, from) in self.servers.iter_mut().zip(&other.servers) {
+            into.add(from);
+        }
+        self.latencies.resize(count, Latencies::default());
+        for (into, from) in self.latencies.iter_mut().zip(&other.latencies) {
             into.add(from);
         }
     }

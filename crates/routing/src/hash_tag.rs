@@ -3,6 +3,8 @@
 //! The key itself is never changed. Invariant: what [`HashTag::extract`] gives is a part of the
 //! key, and is empty only if the key is.
 
+use std::fmt;
+
 /// The two bytes that enclose the hashed part of a key. They may be equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashTag {
@@ -28,6 +30,12 @@ impl HashTag {
             Some(size) if size > 0 => &inner[..size],
             _ => key,
         }
+    }
+}
+
+impl fmt::Display for HashTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.open.escape_ascii(), self.close.escape_ascii())
     }
 }
 

@@ -12,6 +12,8 @@ use event::Waker;
 use proxy::options::PoolOptions;
 use proxy::stats::WorkerStats;
 
+use crate::admin::Inspection;
+
 /// Messages that may wait for a worker. New connections fill it when thousands arrive at once.
 pub const MESSAGES_MAX: usize = 4096;
 
@@ -52,6 +54,8 @@ pub enum Message<S> {
     Reload(Arc<Reload>, Vec<(usize, S)>),
     /// Send a copy of the counters here.
     Stats(Sender<WorkerStats>),
+    /// Somebody asks about clients or keys.
+    Inspect(Inspection),
     /// Accept nobody any more, answer what was asked, close clients when they are owed nothing, and
     /// end; close everything that is left after this time.
     Drain(Duration),

@@ -32,7 +32,7 @@ use crate::stats_server::{self, StatsListener};
 use crate::worker::Worker;
 
 /// How long a worker may take to answer the control side.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which event base the workers use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,21 +107,28 @@ impl<W: Waker + Sync> Control for Mailbox<OwnedFd, W> {
 
 /// What the threads of the control side share.
 pub(crate) struct Shared {
-    workers: Vec<Arc<dyn Control>>,
+    pub(crate) workers: Vec<Arc<dyn Control>>,
     pub(crate) book: Arc<AddressBook>,
     pools: Mutex<Pools>,
-    balance: Arc<Balance>,
+    pub(crate) balance: Arc<Balance>,
     last_stats: Mutex<Vec<WorkerStats>>,
-    started: Instant,
+    pub(crate) started: Instant,
     stopping: AtomicBool,
 }
 
 /// The pools that run.
 #[derive(Debug, Clone)]
-struct Pools {
+pub(crate) struct Pools {
     by_index: Vec<Option<PoolOptions>>,
     /// Indices in the order of the configuration.
     order: Vec<usize>,
+}
+
+impl Pools {
+    /// Those that run, with their indices, in the order of the configuration.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (usize, &PoolOptions)> {
+        self.order.iter().filter_map(|index| Some((*index, self.by_index[*index].as_ref()?)))
+    }
 }
 
 impl Shared {
@@ -146,6 +153,11 @@ impl Shared {
         }
     }
 
+    /// A copy of what runs.
+    pub(crate) fn running(&self) -> Pools {
+        self.lock_pools().clone()
+    }
+
     /// The pools that run, by index.
     pub(crate) fn pools(&self) -> Vec<Option<PoolOptions>> {
         self.lock_pools().by_index.clone()
@@ -157,7 +169,7 @@ impl Shared {
 
     /// What each worker has counted; of one that does not answer in time, what it said last, so
     /// that no sum ever falls.
-    fn stats(&self) -> Vec<WorkerStats> {
+    pub(crate) fn stats(&self) -> Vec<WorkerStats> {
         let ask = |worker: &Arc<dyn Control>| {
             let (sender, answer) = bounded(1);
             worker.send(Message::Stats(sender));
@@ -186,10 +198,10 @@ impl Shared {
                 .map(|clients| WorkerFields { clients })
                 .collect(),
         };
-        let pools = self.lock_pools().clone();
+        let pools = self.running();
         let total = snapshot::sum(&self.stats());
-        let rows: Vec<_> = (pools.order.iter())
-            .filter_map(|index| Some((pools.by_index[*index].as_ref()?, total.pools.get(*index)?)))
+        let rows: Vec<_> = (pools.in_order())
+            .filter_map(|(index, options)| Some((options, total.pools.get(index)?)))
             .collect();
         snapshot::to_json(&header, &rows, &total)
     }
@@ -201,7 +213,7 @@ fn host_name() -> String {
 
 /// A running process. Dropping it without [`Process::drain`] leaves its threads running.
 pub struct Process {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     stats_thread: Option<(Address, JoinHandle<()>)>,
     /// Closed to end the resolver.

@@ -33,51 +33,63 @@ pub struct WorkerFields {
 }
 
 /// One counter of the JSON line: a row is all that a new one needs.
-struct Counter<S> {
-    name: &'static str,
-    meaning: &'static str,
-    value: fn(&S, Clocks) -> u64,
+pub(crate) struct Counter<S> {
+    pub(crate) name: &'static str,
+    pub(crate) kind: CounterKind,
+    pub(crate) meaning: &'static str,
+    pub(crate) value: fn(&S, Clocks) -> u64,
 }
 
+/// How a value behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CounterKind {
+    /// It only grows.
+    Total,
+    /// It is what it is now.
+    Gauge,
+}
+use CounterKind::{Gauge, Total};
+
 macro_rules! counters {
-    ($($name:literal, $meaning:literal, $value:expr;)*) => {
-        &[$(Counter { name: $name, meaning: $meaning, value: $value }),*]
+    ($($name:literal, $kind:ident, $meaning:literal, $value:expr;)*) => {
+        &[$(Counter { name: $name, kind: $kind, meaning: $meaning, value: $value }),*]
     };
 }
 
-const POOL_COUNTERS: &[Counter<PoolStats>] = counters! {
-    "client_eof", "clients that closed their connection", |s, _| s.client_eof;
-    "client_err", "clients whose connection broke or was closed by us", |s, _| s.client_err;
-    "client_connections", "clients now", |s, _| s.client_connections;
-    "server_ejects", "times that a server was ejected",
+pub(crate) const POOL_COUNTERS: &[Counter<PoolStats>] = counters! {
+    "client_eof", Total, "clients that closed their connection", |s, _| s.client_eof;
+    "client_err", Total, "clients whose connection broke or was closed by us", |s, _| s.client_err;
+    "client_connections", Gauge, "clients now", |s, _| s.client_connections;
+    "server_ejects", Total, "times that a server was ejected",
         |s, _| s.servers.iter().map(|server| server.ejects).sum();
-    "forward_error", "requests answered with an error because a server gave no response",
+    "forward_error", Total, "requests answered with an error because a server gave no response",
         |s, _| s.forward_errors;
-    "fragments", "parts that requests with several keys were divided into", |s, _| s.fragments;
-    "client_requests", "well-formed requests", |s, _| s.client_requests;
-    "client_faults", "requests refused with an error by the client's fault",
+    "fragments", Total, "parts that requests with several keys were divided into",
+        |s, _| s.fragments;
+    "client_requests", Total, "well-formed requests", |s, _| s.client_requests;
+    "client_faults", Total, "requests refused with an error by the client's fault",
         |s, _| s.client_faults;
-    "client_refused", "clients turned away at the limit", |s, _| s.client_refused;
+    "client_refused", Total, "clients turned away at the limit", |s, _| s.client_refused;
 };
 
-const SERVER_COUNTERS: &[Counter<ServerStats>] = counters! {
-    "server_eof", "connections that the server closed", |s, _| s.eof_count;
-    "server_err", "connections that broke, could not be opened or carried nonsense",
+pub(crate) const SERVER_COUNTERS: &[Counter<ServerStats>] = counters! {
+    "server_eof", Total, "connections that the server closed", |s, _| s.eof_count;
+    "server_err", Total, "connections that broke, could not be opened or carried nonsense",
         |s, _| s.error_count;
-    "server_timedout", "requests and connects that took too long", |s, _| s.timedout_count;
-    "server_connections", "connections now", |s, _| s.connections;
-    "server_ejected_at", "time of the last ejection, microseconds since 1970",
+    "server_timedout", Total, "requests and connects that took too long", |s, _| s.timedout_count;
+    "server_connections", Gauge, "connections now", |s, _| s.connections;
+    "server_ejected_at", Gauge, "time of the last ejection, microseconds since 1970",
         |s, clocks| s.ejected_at.map_or(0, |at| clocks.unix_us(at));
-    "server_ejected", "workers that have it ejected now", |s, _| s.ejected;
-    "server_probes", "probes of it while it was ejected", |s, _| s.probes;
-    "requests", "requests sent or to be sent", |s, _| s.requests;
-    "request_bytes", "their bytes", |s, _| s.request_bytes;
-    "responses", "responses received", |s, _| s.responses;
-    "response_bytes", "their bytes", |s, _| s.response_bytes;
-    "in_queue", "requests that are not sent yet", |s, _| s.in_queue;
-    "in_queue_bytes", "their bytes", |s, _| s.in_queue_bytes;
-    "out_queue", "requests that are sent and wait for a response", |s, _| s.out_queue;
-    "out_queue_bytes", "their bytes", |s, _| s.out_queue_bytes;
+    "server_ejected", Gauge, "workers that have it ejected now", |s, _| s.ejected;
+    "server_probes", Total, "probes of it while it was ejected", |s, _| s.probes;
+    "requests", Total, "requests sent or to be sent", |s, _| s.requests;
+    "request_bytes", Total, "their bytes", |s, _| s.request_bytes;
+    "responses", Total, "responses received", |s, _| s.responses;
+    "response_bytes", Total, "their bytes", |s, _| s.response_bytes;
+    "in_queue", Gauge, "requests that are not sent yet", |s, _| s.in_queue;
+    "in_queue_bytes", Gauge, "their bytes", |s, _| s.in_queue_bytes;
+    "out_queue", Gauge, "requests that are sent and wait for a response", |s, _| s.out_queue;
+    "out_queue_bytes", Gauge, "their bytes", |s, _| s.out_queue_bytes;
 };
 
 /// What the counters mean, as lines: twemproxy's catalogue with ours beside it.
@@ -182,9 +194,9 @@ struct Server<'a> {
 
 /// The same moment on two clocks.
 #[derive(Clone, Copy)]
-struct Clocks {
-    worker: Time,
-    unix_s: u64,
+pub(crate) struct Clocks {
+    pub(crate) worker: Time,
+    pub(crate) unix_s: u64,
 }
 
 impl Clocks {

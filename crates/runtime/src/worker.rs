@@ -241,6 +241,7 @@ impl<B: EventBase> Worker<B> {
                     // Whoever asked may have given up.
                     let _ = reply.try_send(self.proxy.stats());
                 }
+                Message::Inspect(inspection) => inspection.answer(&self.proxy, &self.base),
                 Message::Drain(limit) => self.drain(limit),
             }
         }

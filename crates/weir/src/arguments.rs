@@ -6,9 +6,11 @@
 //! machine, and log levels beyond the last, which mean the last.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use runtime::admin::AdminOptions;
 use runtime::cpus::CpuOptions;
 use runtime::process::EventBaseChoice;
 
@@ -78,6 +80,12 @@ pub(crate) struct Arguments {
     /// Event base of the workers.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = EventBaseName::Auto)]
     event_base: EventBaseName,
+    /// Answer HTTP for monitoring here: a port of the loopback address, or an address with a port.
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_admin_addr)]
+    pub(crate) admin_addr: Option<SocketAddr>,
+    /// Answer `weir ctl` at this unix socket, to which only its owner may connect.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ctl_socket: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -87,6 +95,49 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Start small in-memory servers and a proxy before them, to try it out.
     Demo(DemoOptions),
+    /// Ask a proxy that runs, or tell it to do something.
+    Ctl(CtlOptions),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CtlOptions {
+    /// The socket that the proxy was given with --ctl-socket.
+    #[arg(long, value_name = "PATH", default_value = "/run/weir/ctl.sock")]
+    pub(crate) socket: PathBuf,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) request: CtlRequest,
+}
+
+/// What a proxy that runs can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CtlRequest {
+    /// The process and its pools.
+    Status,
+    /// Every server: whether it lives, what it was asked, how long it took.
+    Servers,
+    /// Clients.
+    Clients {
+        /// No more than so many of each worker.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        max: usize,
+    },
+    /// Which server a key goes to, and why.
+    Explain {
+        /// The key.
+        key: String,
+        /// The pool, when there are several.
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
+    /// Take the configuration file as it is now, as SIGUSR1 does.
+    Reload,
+    /// Let the clients go and end, as SIGTERM does.
+    Drain,
+    /// Start the program anew in the place of this process, as SIGUSR2 does.
+    Upgrade,
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,6 +156,15 @@ enum EventBaseName {
     Auto,
     Uring,
     Polling,
+}
+
+/// A port alone is one of the loopback address: what is served there is for this machine, unless
+/// somebody says otherwise.
+fn parse_admin_addr(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .or_else(|_| text.parse())
+        .map_err(|_| format!("'{text}' is no address: write a port, or ADDR:PORT, like [::1]:9122"))
 }
 
 /// CPUs by number.
@@ -160,6 +220,10 @@ impl Arguments {
     /// In bytes.
     pub(crate) fn memory_max(&self) -> Option<usize> {
         self.memory_max.map(|mib| (mib as usize) << 20)
+    }
+
+    pub(crate) fn admin_options(&self) -> AdminOptions {
+        AdminOptions { http: self.admin_addr, ctl: self.ctl_socket.clone() }
     }
 
     pub(crate) fn event_base(&self) -> EventBaseChoice {
@@ -221,6 +285,10 @@ mod tests {
             "weir --cpus a",
             "weir --memory-max 5",
             "weir --event-base kqueue",
+            "weir --admin-addr localhost",
+            "weir --admin-addr 70000",
+            "weir ctl",
+            "weir ctl explain",
         ] {
             match parse(line) {
                 Parsed::Text { text, code: 1 } => assert!(text.starts_with("weir: "), "{text}"),
@@ -234,6 +302,20 @@ mod tests {
         for line in ["weir -h -t", "weir -V", "weir --help", "weir -tV"] {
             assert!(matches!(parse(line), Parsed::Text { code: 0, .. }), "{line}");
         }
+    }
+
+    #[test]
+    fn an_admin_port_is_one_of_the_loopback_address() {
+        for (text, address) in [
+            ("9122", "127.0.0.1:9122"),
+            (":9122", "127.0.0.1:9122"),
+            ("0.0.0.0:9122", "0.0.0.0:9122"),
+            ("[::1]:0", "[::1]:0"),
+        ] {
+            let arguments = run(&format!("weir --admin-addr {text}"));
+            assert_eq!(arguments.admin_options().http, Some(address.parse().expect("it is one")));
+        }
+        assert_eq!(run("weir").admin_options().http, None);
     }
 
     #[test]

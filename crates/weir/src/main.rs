@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod ctl;
 mod daemon;
 mod demo;
 mod logging;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     };
     match &arguments.command {
         Some(Command::Demo(options)) => demo::run(options, &arguments),
+        Some(Command::Ctl(options)) => ctl::run(options),
         None if arguments.describe_stats => {
             eprint!("{}", serve::describe_stats());
             ExitCode::SUCCESS

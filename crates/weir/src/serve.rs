@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::Address;
+use runtime::admin::{Admin, AdminListeners};
 use runtime::process::{self, ProcessOptions};
 use signal_hook::consts::signal::{
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
@@ -65,8 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(format_args!("can't watch for signals: {error}")),
     };
     info!("weir-{} starts, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
-    let process = match start(arguments) {
-        Ok(process) => process,
+    let (process, admin) = match start(arguments) {
+        Ok(started) => started,
         Err(text) => return fail(format_args!("{text}")),
     };
     let pid_file = match PidFile::write(arguments.pid_file.as_deref()) {
@@ -104,7 +105,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             std::process::exit(1);
         }
     });
+    admin.set_draining();
     process.drain(DRAIN_LIMIT);
+    admin.stop();
     pid_file.remove();
     info!("weir has stopped");
     ExitCode::SUCCESS
@@ -134,7 +137,7 @@ fn fail(text: std::fmt::Arguments<'_>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start(arguments: &Arguments) -> Result<process::Process, String> {
+fn start(arguments: &Arguments) -> Result<(process::Process, Admin), String> {
     let config = config::load(&arguments.conf_file).map_err(|errors| errors.to_string())?;
     let options = ProcessOptions {
         pools: config.pools,
@@ -143,7 +146,14 @@ fn start(arguments: &Arguments) -> Result<process::Process, String> {
         event_base: arguments.event_base(),
         stats_address: Some(stats_address(&arguments.stats_addr, arguments.stats_port)?),
     };
-    process::start(options).map_err(|error| error.to_string())
+    let listeners =
+        AdminListeners::bind(&arguments.admin_options()).map_err(|error| error.to_string())?;
+    let process = process::start(options).map_err(|error| error.to_string())?;
+    let file = arguments.conf_file.clone();
+    let check = move || config::load(&file).map(drop).map_err(|errors| errors.to_string());
+    let admin = Admin::start(listeners, &process, Box::new(check))
+        .map_err(|error| format!("can't answer operators: {error}"))?;
+    Ok((process, admin))
 }
 
 fn stats_address(host: &str, port: u16) -> Result<Address, String> {

@@ -331,6 +331,10 @@ impl EventBase for Readiness {
         self.waiter.waker()
     }
 
+    fn peer(&self, token: Token) -> Option<Address> {
+        self.slots.peer(token)
+    }
+
     fn export(&mut self, token: Token) -> Option<OwnedFd> {
         let slot = self.slots.get_open(token)?;
         if !slot.is_quiet() {

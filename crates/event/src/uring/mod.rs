@@ -461,6 +461,10 @@ impl EventBase for Uring {
         self.waker.clone()
     }
 
+    fn peer(&self, token: Token) -> Option<Address> {
+        self.slots.peer(token)
+    }
+
     fn export(&mut self, token: Token) -> Option<OwnedFd> {
         let slot = self.slots.get_open(token)?;
         if !slot.is_quiet() {

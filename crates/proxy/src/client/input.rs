@@ -218,7 +218,12 @@ impl Proxy {
     fn admit(&mut self, key: Key, request: Request, mut frame: Frame<'_>) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let pool_index = client.pool as usize;
-        let record = Record { quiet: request.quiet, ..Record::new(Owner::Client(key)) };
+        let record = Record {
+            quiet: request.quiet,
+            command: request.command.index,
+            arrived_at: self.now,
+            ..Record::new(Owner::Client(key))
+        };
         let index = self.records.insert(record).index;
         client.requests.push(&mut self.records, index);
         let wire = match request.forward {

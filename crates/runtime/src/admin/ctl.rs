@@ -1,0 +1,88 @@
+//! The unix socket of `weir ctl`: one request a line, one answer a line, both JSON.
+//!
+//! A request is `{"command": "..."}` with the command's own fields; an answer is
+//! `{"ok": true, "data": ...}` or `{"ok": false, "error": "..."}`. What changes the process goes
+//! the way of signals, so that it happens in one place. Invariant: each whole line gets one answer.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use rustix::process::{Signal, getpid, kill_process};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::listener::Stream;
+use super::{CheckConfiguration, Context, report};
+
+/// Bytes of a request.
+const LINE_SIZE_MAX: u64 = 64 << 10;
+
+/// Clients that are told of, of each worker, unless the caller says otherwise.
+const CLIENTS_MAX: usize = 1000;
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+enum Request {
+    Status {},
+    Servers {},
+    Clients { max: Option<usize> },
+    Explain { key: String, pool: Option<String> },
+    Reload {},
+    Drain {},
+    Upgrade {},
+}
+
+/// Serves one caller: as many lines as it sends.
+pub(super) fn serve(
+    stream: Stream,
+    context: &Context,
+    check: &CheckConfiguration,
+) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        (&mut reader).take(LINE_SIZE_MAX).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let is_whole = line.ends_with(b"\n");
+        let result = if is_whole {
+            answer(&line, context, check)
+        } else {
+            Err(format!("a request is one line of at most {LINE_SIZE_MAX} bytes"))
+        };
+        let answer = match result {
+            Ok(data) => json!({ "ok": true, "data": data }),
+            Err(error) => json!({ "ok": false, "error": error }),
+        };
+        reader.get_mut().write_all(format!("{answer}\n").as_bytes())?;
+        if !is_whole {
+            return Ok(());
+        }
+    }
+}
+
+fn answer(line: &[u8], context: &Context, check: &CheckConfiguration) -> Result<Value, String> {
+    let request: Request =
+        serde_json::from_slice(line).map_err(|error| format!("not understood: {error}"))?;
+    let shared = &context.shared;
+    match request {
+        Request::Status {} => Ok(report::status(context)),
+        Request::Servers {} => Ok(report::servers(shared)),
+        Request::Clients { max } => Ok(report::clients(shared, max.unwrap_or(CLIENTS_MAX))),
+        Request::Explain { key, pool } => report::explain(shared, pool.as_deref(), &key),
+        Request::Reload {} => {
+            check()?;
+            signal(Signal::USR1, "the file is right and is being loaded; the log tells the rest")
+        }
+        Request::Drain {} => signal(Signal::TERM, "clients are let go, then the process ends"),
+        Request::Upgrade {} => {
+            signal(Signal::USR2, "a new process is asked for; the log tells what becomes of it")
+        }
+    }
+}
+
+/// Does what the signal does when it comes from outside.
+fn signal(signal: Signal, done: &str) -> Result<Value, String> {
+    kill_process(getpid(), signal).map_err(|error| format!("no signal: {error}"))?;
+    Ok(json!({ "done": done }))
+}
