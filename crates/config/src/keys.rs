@@ -300,6 +300,19 @@ pub(crate) const OWN_ROWS: &[Row] = &[
         reason: "a client that sends nothing for a minute in the middle of a request is gone",
     },
     Row {
+        name: "slow_threshold_ms",
+        kind: Kind::Number {
+            unit: Some("ms"),
+            min: 0,
+            max: HOUR_MS,
+            set: |pool, ms| pool.slow_threshold = duration_or_none(ms),
+        },
+        default: Default::Value("0"),
+        doc: "requests that take so long are remembered, the last 128 of each worker, for \
+              `weir ctl slowlog`; 0 is never",
+        reason: "what is slow differs from pool to pool",
+    },
+    Row {
         name: "server_requests_inflight_max",
         kind: Kind::Number {
             unit: Some("requests"),

@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    fn token(key: Key) -> Token {
+    pub(crate) fn token(key: Key) -> Token {
         Token::new(Kind::Client, key.index, key.generation)
     }
 

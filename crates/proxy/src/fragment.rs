@@ -134,6 +134,9 @@ impl Proxy {
             ..Record::new(Owner::Part { parent, part })
         };
         let index = self.records.insert(record).index;
+        if self.pools[pool_index].options.slow_threshold.is_some() {
+            self.slow_log.begin(index, self.now, 0);
+        }
         let connection =
             match self.connection_for(pool_index, server as usize, client.index as usize) {
                 Ok(connection) => connection,

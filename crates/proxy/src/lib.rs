@@ -37,6 +37,7 @@ mod proxy;
 mod reload;
 mod request;
 mod server;
+pub mod slow_log;
 pub mod stats;
 
 pub use action::Action;

@@ -112,6 +112,8 @@ pub struct PoolOptions {
     pub server_requests_inflight_max: u32,
     /// How long a client may leave a request half sent. `None` is for ever. Default 60 s.
     pub client_stall_timeout: Option<Duration>,
+    /// Requests that take so long are remembered. 1 ms to 1 h; `None`, the default, is never.
+    pub slow_threshold: Option<Duration>,
 }
 
 /// Bytes that a client may send before the proxy looks whether it may send more; also the most that
@@ -175,6 +177,7 @@ impl PoolOptions {
             client_output_max: 256 << 20,
             server_requests_inflight_max: 65_536,
             client_stall_timeout: Some(Duration::from_secs(60)),
+            slow_threshold: None,
         }
     }
 
@@ -207,6 +210,12 @@ impl PoolOptions {
             (ms..=hour).contains(&self.connect_timeout),
             format!("connect timeout {:?}: must be 1 ms to 1 h", self.connect_timeout),
         );
+        if let Some(threshold) = self.slow_threshold {
+            check(
+                (ms..=hour).contains(&threshold),
+                format!("slow threshold {threshold:?}: must be 1 ms to 1 h"),
+            );
+        }
         check(
             (1..=64).contains(&self.server_connections_per_worker),
             format!("server connections {}: must be 1 to 64", self.server_connections_per_worker),

@@ -181,6 +181,11 @@ impl Pool {
         places
     }
 
+    /// The hash that places a key, also where there is but one server.
+    pub(crate) fn key_hash(&self, key: &[u8]) -> u32 {
+        self.options.hash.hash(self.options.hash_tag.map_or(key, |tag| tag.extract(key)))
+    }
+
     /// How the pool decides where a key goes now, and how it would with every server live, but for
     /// a distribution that draws lots.
     pub(crate) fn explain<'key>(&self, key: &'key [u8]) -> [routing::Explanation<'key>; 2] {

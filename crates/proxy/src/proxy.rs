@@ -22,6 +22,7 @@ use crate::options::{PoolOptions, WorkerLimits};
 use crate::pool::Pool;
 use crate::request::{Owner, Record, Reply};
 use crate::server::ServerConn;
+use crate::slow_log::{SlowLog, SlowRequest};
 use crate::stats::WorkerStats;
 
 /// Whom a timer of the wheel belongs to.
@@ -59,6 +60,7 @@ pub struct Proxy {
     pub(crate) canaries: Canaries,
     pub(crate) now: Time,
     pub(crate) stats_sends: u64,
+    pub(crate) slow_log: SlowLog,
     timers_due: Vec<Timer>,
 }
 
@@ -67,8 +69,11 @@ impl Proxy {
     /// the distribution `random` and the jitter of reconnecting.
     pub fn new(pools: Vec<PoolOptions>, limits: WorkerLimits, seed: u64, now: Time) -> Proxy {
         let mut random = SplitMix64::new(seed);
+        let pools: Vec<Pool> =
+            pools.into_iter().map(|options| Pool::new(options, random.draw())).collect();
         Proxy {
-            pools: pools.into_iter().map(|options| Pool::new(options, random.draw())).collect(),
+            slow_log: SlowLog::new(&pools),
+            pools,
             limits,
             clients: Slab::new(),
             conns: Slab::new(),
@@ -317,12 +322,18 @@ impl Proxy {
             if client.requests.head() == index {
                 // Its turn has come: straight into what is sent next.
                 let quiet = record.quiet && !self.canaries.sings(Canary::QuietAnswered);
+                let (arrived_at, command) = (record.arrived_at, record.command);
                 client.requests.pop(&mut self.records);
                 self.records.remove_at(index);
                 if !quiet {
                     client.out.push(bytes, &mut self.buffers);
                     self.buffered_bytes += bytes.len();
                     client.mark_dirty(key, &mut self.clients_dirty);
+                }
+                if self.slow_log.may_be_slow(arrived_at, self.now) {
+                    let pool = &self.pools[client.pool as usize];
+                    let request = SlowRequest { index, arrived_at, command, now: self.now };
+                    self.slow_log.log(pool, client, key, request);
                 }
                 // For most there is no more to do.
                 if !client.requests.is_empty() || client.is_watched() || self.ending {
@@ -379,6 +390,7 @@ impl Proxy {
             }
             Owner::Part { parent, part } => {
                 record.owner = Owner::Nobody;
+                self.slow_log.note_part(index, parent);
                 self.free_if_unqueued(index);
                 self.complete_part(parent, part, reply);
             }

@@ -26,6 +26,7 @@ impl Proxy {
                 None => self.remove_pool(index),
             }
         }
+        self.slow_log.set_thresholds(&self.pools);
     }
 
     fn reload_pool(&mut self, index: usize, options: PoolOptions) {
@@ -39,6 +40,7 @@ impl Proxy {
         let seed = self.random.draw();
         let places = pool.reconfigure(options, seed);
         let retired = pool.retired_index();
+        self.slow_log.renumber(index, &places, retired);
         for key in self.connections_of(index) {
             let conn = self.conns.at_mut(key.index);
             let place = places[conn.server as usize];

@@ -70,7 +70,8 @@ pub(crate) struct Record {
     pub(crate) size: u32,
     /// Place of its command in the protocol's table.
     pub(crate) command: u16,
-    /// The turn in which it was parsed.
+    /// The turn in which it was parsed; `Time::MAX` of what no client has asked for, and of what
+    /// is answered by the parser.
     pub(crate) arrived_at: Time,
 }
 
@@ -88,7 +89,7 @@ impl Record {
             reply: Reply::Waiting,
             size: 0,
             command: 0,
-            arrived_at: Time::ZERO,
+            arrived_at: Time::MAX,
         }
     }
 

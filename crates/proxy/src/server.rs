@@ -75,6 +75,9 @@ pub(crate) struct ServerConn {
     sending_size: usize,
     /// Bytes forwarded of the request that is about to be queued.
     forwarded_size: u32,
+    /// The first request that could not leave in the turn in which it came, or [`NONE`]; only in a
+    /// pool with a slow log.
+    waiting_first: u32,
 }
 
 impl ServerConn {
@@ -325,6 +328,7 @@ impl Proxy {
             sending_count: 0,
             sending_size: 0,
             forwarded_size: 0,
+            waiting_first: NONE,
         };
         let key = self.conns.insert(conn);
         server.lanes[lane] = Some(key);
@@ -394,6 +398,14 @@ impl Proxy {
         stats.requests += 1;
         stats.request_bytes += u64::from(record.size);
         conn.queue.push(&mut self.records, index);
+        if pool.options.slow_threshold.is_some() {
+            self.slow_log.note_server(index, conn.server);
+            if conn.state == State::Ready && !conn.sending {
+                self.slow_log.note_sent(index, self.now);
+            } else if conn.waiting_first == NONE {
+                conn.waiting_first = index;
+            }
+        }
         if conn.state == State::Ready && !conn.dirty {
             conn.dirty = true;
             self.conns_dirty.push(key);
@@ -423,7 +435,22 @@ impl Proxy {
         conn.sending_count = std::mem::take(&mut conn.out_count);
         conn.sending_size = conn.out.len();
         self.stats_sends += 1;
-        Some(Action::Send(ServerConn::token(key), conn.out.take()))
+        let out = conn.out.take();
+        if conn.waiting_first != NONE {
+            self.note_waiting_sent(key);
+        }
+        Some(Action::Send(ServerConn::token(key), out))
+    }
+
+    /// Requests that have waited are sent now.
+    #[cold]
+    fn note_waiting_sent(&mut self, key: Key) {
+        let conn = self.conns.at_mut(key.index);
+        let mut index = std::mem::replace(&mut conn.waiting_first, NONE);
+        while index != NONE {
+            self.slow_log.note_sent(index, self.now);
+            index = conn.queue.next(&self.records, index);
+        }
     }
 
     /// Arms the connection's one timer for the next thing that may go wrong.
@@ -561,6 +588,13 @@ impl Proxy {
         }
         pool.record_success(conn.server as usize);
         conn.queue_size -= u64::from(request_size);
+        if pool.options.slow_threshold.is_some() {
+            self.slow_log.note_answered(head, self.now);
+            if conn.waiting_first == head {
+                // The server has answered what it was not asked yet.
+                conn.waiting_first = conn.queue.next(&self.records, head);
+            }
+        }
         conn.queue.pop(&mut self.records);
         let retired = conn.retired;
         match response {

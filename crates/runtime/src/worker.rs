@@ -136,6 +136,7 @@ impl<B: EventBase> Worker<B> {
         }
         self.events = events;
         self.proxy.end_turn();
+        self.proxy.name_slow_clients(|client| self.base.peer(client));
         self.act();
         self.housekeep(now);
         Ok(())

@@ -124,6 +124,12 @@ pub(crate) enum CtlRequest {
         #[arg(long, value_name = "N", default_value_t = 100)]
         max: usize,
     },
+    /// The requests that took longer than `slow_threshold_ms` of their pool, newest first.
+    Slowlog {
+        /// No more than so many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        max: usize,
+    },
     /// Which server a key goes to, and why.
     Explain {
         /// The key.

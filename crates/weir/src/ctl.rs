@@ -58,6 +58,20 @@ const CLIENTS: &[Column] = &[
     ("PAUSED", "paused"),
 ];
 
+const SLOW: &[Column] = &[
+    ("AGO S", "seconds_ago"),
+    ("POOL", "pool"),
+    ("CLIENT", "client"),
+    ("ADDRESS", "address"),
+    ("COMMAND", "command"),
+    ("KEY HASH", "key_hash"),
+    ("SERVER", "server"),
+    ("TOTAL MS", "total_ms"),
+    ("QUEUED", "queued_ms"),
+    ("SERVER", "server_ms"),
+    ("UNWRITTEN", "unwritten_ms"),
+];
+
 /// Does what the command line asks for.
 pub(crate) fn run(options: &CtlOptions) -> ExitCode {
     let printed = ask(&options.socket, &request(&options.request)).and_then(|data| {
@@ -79,6 +93,7 @@ fn request(request: &CtlRequest) -> Value {
         CtlRequest::Status => json!({ "command": "status" }),
         CtlRequest::Servers => json!({ "command": "servers" }),
         CtlRequest::Clients { max } => json!({ "command": "clients", "max": max }),
+        CtlRequest::Slowlog { max } => json!({ "command": "slowlog", "max": max }),
         CtlRequest::Explain { key, pool } => {
             json!({ "command": "explain", "key": key, "pool": pool })
         }
@@ -136,6 +151,9 @@ fn shown(request: &CtlRequest, data: &Value) -> String {
             let rows = data["clients"].as_array().map_or(&[][..], Vec::as_slice);
             let total = &data["total"];
             format!("{}{} of {total} clients\n", table(CLIENTS, rows), rows.len())
+        }
+        CtlRequest::Slowlog { .. } => {
+            data.as_array().map(|rows| table(SLOW, rows)).unwrap_or_default()
         }
         CtlRequest::Explain { .. } => fields(data),
         CtlRequest::Reload | CtlRequest::Drain | CtlRequest::Upgrade => {

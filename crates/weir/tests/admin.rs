@@ -275,6 +275,43 @@ fn ctl_explains_where_a_key_goes() {
 }
 
 #[test]
+fn ctl_tells_slow_requests_and_where_their_time_went() {
+    for base in Base::BOTH {
+        let silent = silent_server();
+        let good = Server::start(Kind::Redis);
+        let pool = Pool::new(Kind::Redis, &[silent, good.address])
+            .with("timeout: 60")
+            .with("slow_threshold_ms: 50");
+        let scene = Scene::new(base, 1, &[pool]);
+        let mut client = scene.weir.wire(Kind::Redis);
+        client.send(&[request(&["GET", "k10"]), request(&["GET", "k0"])].concat());
+        assert_eq!(client.redis_reply(), b"-ERR Connection timed out\r\n");
+        assert_eq!(client.redis_reply(), b"$-1\r\n");
+        // Newest first, and both of one turn.
+        let told = scene.ctl_json(&["slowlog"]);
+        assert_eq!(told.as_array().unwrap().len(), 2, "{told}");
+        let of = |server: &str| {
+            let entry = told.as_array().unwrap().iter().find(|entry| entry["server"] == server);
+            entry.unwrap_or_else(|| panic!("none of {server} in {told}"))
+        };
+        let ms = |entry: &Value, field: &str| entry[field].as_f64().unwrap();
+        assert!(ms(of("left"), "server_ms") >= 50.0, "{told}");
+        assert!(ms(of("right"), "unwritten_ms") >= 30.0, "{told}");
+        for entry in [of("left"), of("right")] {
+            assert_eq!((&entry["pool"], &entry["command"]), (&"redis".into(), &"get".into()));
+            let local = client.stream().local_addr().unwrap().to_string();
+            assert_eq!(entry["address"], local, "{base:?}");
+            let sum = ms(entry, "queued_ms") + ms(entry, "server_ms") + ms(entry, "unwritten_ms");
+            assert!((ms(entry, "total_ms") - sum).abs() < 0.01, "{told}");
+        }
+        let told = scene.ctl_json(&["explain", "k0"]);
+        let hash = format!("{:08x}", told["hash"].as_u64().unwrap());
+        assert_eq!(of("right")["key_hash"], hash);
+        assert!(scene.ctl_text(&["slowlog", "--max", "1"]).starts_with("AGO S"));
+    }
+}
+
+#[test]
 fn ctl_reloads_a_right_file_and_tells_what_is_wrong_with_another() {
     let servers = Server::pair(Kind::Redis);
     let scene = Scene::new(Base::Polling, 1, &[Pool::of(&servers)]);

@@ -4,7 +4,7 @@
 //! `Client::input`, or to be dropped, in the order of the stream.
 
 use base::slab::Key;
-use protocol::{Forward, Parsed, Request, Route, Then};
+use protocol::{Forward, KeySpan, Parsed, Request, Route, Then};
 
 use super::State;
 use crate::canary::Canary;
@@ -230,6 +230,11 @@ impl Proxy {
             Forward::Verbatim => frame.bytes(),
             Forward::Rewritten { .. } => request.bytes(frame.bytes(), &self.scratch),
         };
+        if self.pools[pool_index].options.slow_threshold.is_some() {
+            let key = first_key(request.route, wire, &self.scratch.keys);
+            let key_hash = self.pools[pool_index].key_hash(key);
+            self.slow_log.begin(index, self.now, key_hash);
+        }
         let server = match request.route {
             Route::Key(span) => self.pools[pool_index].route(&wire[span.range()]),
             Route::Any => self.pools[pool_index].route(protocol::PLACEHOLDER_KEY),
@@ -325,6 +330,15 @@ impl Proxy {
         self.buffered_bytes -= client.input_size();
         self.buffers.give(std::mem::take(&mut client.input));
         client.input_start = 0;
+    }
+}
+
+/// The key that decides where a request goes, or the first of them.
+fn first_key<'a>(route: Route, wire: &'a [u8], keys: &[KeySpan]) -> &'a [u8] {
+    match route {
+        Route::Key(span) => &wire[span.range()],
+        Route::Any => protocol::PLACEHOLDER_KEY,
+        Route::Split => keys.first().map_or(&[][..], |key| &wire[key.key.range()]),
     }
 }
 

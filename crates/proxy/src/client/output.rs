@@ -10,6 +10,7 @@ use crate::canary::Canary;
 use crate::errors::RequestError;
 use crate::proxy::Proxy;
 use crate::request::{NONE, Owner, Record, Reply};
+use crate::slow_log::SlowRequest;
 
 /// From replies to bytes.
 impl Proxy {
@@ -72,8 +73,13 @@ impl Proxy {
                 }
                 Reply::Waiting | Reply::Parts(_) => unreachable!("the head is answered"),
             }
+            let (arrived_at, command) = (record.arrived_at, record.command);
             if !record.in_server {
                 self.records.remove_at(head);
+            }
+            if self.slow_log.may_be_slow(arrived_at, self.now) {
+                let request = SlowRequest { index: head, arrived_at, command, now: self.now };
+                self.slow_log.log(pool, client, key, request);
             }
         }
         if !client.out.is_empty() {
@@ -129,7 +135,11 @@ impl Proxy {
         client.sending_size = client.out.len();
         self.stats_sends += 1;
         let token = Client::token(key);
-        Some(Action::Send(token, client.out.take()))
+        let out = client.out.take();
+        if self.slow_log.has_unwritten() {
+            self.slow_log.note_written(token, self.now);
+        }
+        Some(Action::Send(token, out))
     }
 
     /// A request gets an error in place of a response.

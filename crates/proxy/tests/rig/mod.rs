@@ -25,6 +25,9 @@ pub(crate) struct Rig {
     /// Sends to clients stay under way while this is set.
     pub(crate) hold_client_sends: bool,
     pub(crate) held: Vec<(Token, Chain)>,
+    /// Attempts to connect take until [`Rig::connect_held`] while this is set.
+    pub(crate) hold_connects: bool,
+    connecting: Vec<(Token, Address)>,
     /// Attempts to connect fail with this.
     pub(crate) refuse: Option<SocketError>,
     /// Sends started, by kind.
@@ -85,6 +88,8 @@ impl Rig {
             closed: Vec::new(),
             receiving: HashMap::new(),
             hold_client_sends: false,
+            hold_connects: false,
+            connecting: Vec::new(),
             held: Vec::new(),
             refuse: None,
             sends: HashMap::new(),
@@ -135,6 +140,16 @@ impl Rig {
         self.settle();
     }
 
+    /// Lets attempts to connect succeed.
+    pub(crate) fn connect_held(&mut self) {
+        self.hold_connects = false;
+        for (token, address) in std::mem::take(&mut self.connecting) {
+            self.connected.push((token, address));
+            self.proxy.handle_connected(token);
+        }
+        self.settle();
+    }
+
     /// Ends the turn and carries out what it asks for, and what that asks for, until nothing is.
     fn settle(&mut self) {
         for _ in 0..1000 {
@@ -159,6 +174,7 @@ impl Rig {
         match action {
             Action::Connect(token, address) => match self.refuse {
                 Some(error) => self.proxy.handle_connect_failed(token, error),
+                None if self.hold_connects => self.connecting.push((token, address)),
                 None => {
                     self.connected.push((token, address));
                     self.proxy.handle_connected(token);

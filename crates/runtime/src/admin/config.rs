@@ -56,6 +56,7 @@ fn pool(options: &PoolOptions) -> Value {
         "client_output_max_bytes": options.client_output_max,
         "server_requests_inflight_max": options.server_requests_inflight_max,
         "client_stall_timeout_ms": options.client_stall_timeout.map_or(0, ms),
+        "slow_threshold_ms": options.slow_threshold.map_or(0, ms),
         "servers": servers.collect::<Vec<_>>(),
     })
 }

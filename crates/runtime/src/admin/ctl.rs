@@ -25,6 +25,7 @@ enum Request {
     Status {},
     Servers {},
     Clients { max: Option<usize> },
+    SlowLog { max: Option<usize> },
     Explain { key: String, pool: Option<String> },
     Reload {},
     Drain {},
@@ -69,6 +70,7 @@ fn answer(line: &[u8], context: &Context, check: &CheckConfiguration) -> Result<
         Request::Status {} => Ok(report::status(context)),
         Request::Servers {} => Ok(report::servers(shared)),
         Request::Clients { max } => Ok(report::clients(shared, max.unwrap_or(CLIENTS_MAX))),
+        Request::SlowLog { max } => Ok(report::slow_log(shared, max.unwrap_or(usize::MAX))),
         Request::Explain { key, pool } => report::explain(shared, pool.as_deref(), &key),
         Request::Reload {} => {
             check()?;

@@ -10,6 +10,7 @@ use crossbeam_channel::{Sender, bounded};
 use event::EventBase;
 use proxy::Proxy;
 use proxy::inspect::{ClientView, KeyView};
+use proxy::slow_log::SlowEntry;
 
 use crate::mailbox::Message;
 use crate::process::{ANSWER_TIMEOUT, Shared};
@@ -23,6 +24,11 @@ pub enum Inspection {
         max: usize,
         /// For the answer.
         reply: Sender<ClientsAnswer>,
+    },
+    /// Which requests took long?
+    SlowLog {
+        /// For the answer.
+        reply: Sender<SlowLogAnswer>,
     },
     /// Where does a key of this pool go?
     Explain {
@@ -44,6 +50,15 @@ pub struct ClientsAnswer {
     pub clients: Vec<(ClientView, Option<Address>)>,
 }
 
+/// The slow requests of a worker.
+#[derive(Debug)]
+pub struct SlowLogAnswer {
+    /// The time on the worker's clock.
+    pub now: Time,
+    /// Oldest first; at most [`proxy::slow_log::ENTRIES_MAX`].
+    pub entries: Vec<SlowEntry>,
+}
+
 impl Inspection {
     /// Answers for a worker.
     pub fn answer<B: EventBase>(self, proxy: &Proxy, base: &B) {
@@ -56,6 +71,13 @@ impl Inspection {
                 });
                 let answer = ClientsAnswer { now: base.now(), clients: clients.collect() };
                 let _ = reply.try_send(answer);
+            }
+            Inspection::SlowLog { reply } => {
+                let mut entries: Vec<SlowEntry> = proxy.slow_log().cloned().collect();
+                for entry in entries.iter_mut().filter(|entry| entry.address.is_none()) {
+                    entry.address = base.peer(entry.client);
+                }
+                let _ = reply.try_send(SlowLogAnswer { now: base.now(), entries });
             }
             Inspection::Explain { pool, key, reply } => {
                 let _ = reply.try_send(proxy.explain(pool, &key));

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base::Address;
 use tracing::info;
 
-pub use self::inspection::{ClientsAnswer, Inspection};
+pub use self::inspection::{ClientsAnswer, Inspection, SlowLogAnswer};
 use self::listener::{Listener, Server};
 use crate::process::{Process, Shared, StartError};
 

@@ -3,11 +3,13 @@
 //! Times are told in seconds before now. Invariant: nothing here changes anything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use base::Time;
+use base::{Address, Time};
 use proxy::inspect::KeyView;
 use proxy::latency::Latencies;
 use proxy::options::PoolOptions;
+use proxy::slow_log::SlowEntry;
 use proxy::stats::{ServerStats, WorkerStats};
 use serde_json::{Value, json};
 
@@ -120,7 +122,7 @@ pub(super) fn clients(shared: &Shared, max: usize) -> Value {
         for (client, peer) in answer.clients {
             rows.push(json!({
                 "client": client_name(worker, client.token),
-                "address": peer.map(|peer| peer.to_string()),
+                "address": peer.as_ref().map(shown),
                 "pool": name(client.pool),
                 "age_seconds": seconds(answer.now, client.accepted_at),
                 "idle_seconds": seconds(answer.now, client.received_at),
@@ -133,6 +135,52 @@ pub(super) fn clients(shared: &Shared, max: usize) -> Value {
     }
     let total: u64 = shared.balance.counts().into_iter().map(u64::from).sum();
     json!({ "total": total, "clients": rows })
+}
+
+/// The requests that took longer than their pool allows, the last `max` of all workers, newest
+/// first.
+pub(super) fn slow_log(shared: &Shared, max: usize) -> Value {
+    let pools = shared.pools();
+    let mut entries = Vec::new();
+    let answers = shared.inspect(|reply| Inspection::SlowLog { reply });
+    for (worker, answer) in answers.into_iter().enumerate() {
+        let Some(answer) = answer else { continue };
+        for entry in answer.entries {
+            entries.push((answer.now - entry.at, worker, entry));
+        }
+    }
+    entries.sort_by_key(|(ago, ..)| *ago);
+    let rows = entries.into_iter().take(max).map(|(ago, worker, entry)| {
+        let pool = pools.get(entry.pool).and_then(Option::as_ref);
+        slow(ago, worker, &entry, pool)
+    });
+    Value::Array(rows.collect())
+}
+
+fn slow(ago: Duration, worker: usize, entry: &SlowEntry, pool: Option<&PoolOptions>) -> Value {
+    let ms = |duration: Duration| duration.as_micros() as f64 / 1e3;
+    let command = pool.and_then(|pool| pool.protocol.commands().get(entry.command));
+    let server = pool.zip(entry.server).and_then(|(pool, server)| pool.servers.get(server));
+    let unwritten = entry.unwritten.unwrap_or_default();
+    json!({
+        "seconds_ago": ago.as_millis() as f64 / 1e3,
+        "pool": pool.map(|pool| pool.name.clone()),
+        "client": client_name(worker, entry.client),
+        "address": entry.address.as_ref().map(shown),
+        "command": command.map(|command| command.name),
+        "key_hash": format!("{:08x}", entry.key_hash),
+        "server": server.map(|server| server.name.clone()),
+        "total_ms": ms(entry.queued + entry.server_time + unwritten),
+        "queued_ms": ms(entry.queued),
+        "server_ms": ms(entry.server_time),
+        "unwritten_ms": entry.unwritten.map(ms),
+    })
+}
+
+/// Clients of a unix socket have no address of their own.
+fn shown(address: &Address) -> String {
+    let text = address.to_string();
+    if text.is_empty() { "unix socket".to_owned() } else { text }
 }
 
 /// What a client is called: its worker, its place there, and how often that place was used.
