@@ -30,8 +30,9 @@ use crate::options::CLIENT_CREDIT;
 use crate::proxy::{Proxy, Timer, key_of};
 use crate::request::{Fifo, Owner, Reply, Side};
 
-/// How long a client that was accepted while the worker drains has to send its first request.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long a client may take to send its first request when the worker drains: whoever has just
+/// connected is about to ask, and must not be closed with the request on its way.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -51,6 +52,8 @@ pub(crate) struct Client {
     receiving: bool,
     /// The peer sends no more.
     eof: bool,
+    /// Nothing has come from it yet.
+    silent: bool,
     pub(crate) sending: bool,
     /// Stands in the worker's list of connections to flush, or of those that are held.
     pub(crate) dirty: bool,
@@ -89,6 +92,7 @@ impl Client {
             state: State::Open,
             receiving: true,
             eof: false,
+            silent: true,
             sending: false,
             dirty: false,
             resumable: false,
@@ -175,10 +179,22 @@ impl Proxy {
         let token = Client::token(key);
         self.actions.push_back(Action::RecvStart(token, CLIENT_CREDIT));
         if self.draining {
-            self.clients.at_mut(key.index).timer_set = true;
-            self.wheel.insert(self.now + FIRST_REQUEST_TIMEOUT, Timer::Client(key));
+            self.client_drain(key);
         }
         Some(token)
+    }
+
+    /// The worker drains: closes a client that is owed nothing, but waits a moment for the first
+    /// request of one that is new.
+    pub(crate) fn client_drain(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let until = client.received_at + FIRST_REQUEST_TIMEOUT;
+        if client.silent && !client.timer_set && self.now < until {
+            client.timer_set = true;
+            self.wheel.insert(until, Timer::Client(key));
+        } else {
+            self.client_finish_if_done(key);
+        }
     }
 
     pub(crate) fn client_received(&mut self, key: Key, bytes: &[u8]) {
@@ -188,6 +204,7 @@ impl Proxy {
             return;
         }
         client.received_at = now;
+        client.silent = false;
         let skipped = client.skip.min(bytes.len());
         client.skip -= skipped;
         let mut rest = &bytes[skipped..];

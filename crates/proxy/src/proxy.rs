@@ -239,7 +239,8 @@ impl Proxy {
     }
 
     /// From now on clients are closed when everything that they asked for is answered and sent;
-    /// those that ask for nothing at once. A request that is half received is waited for.
+    /// those that ask for nothing at once. A request that is half received is waited for, and so,
+    /// for a moment, is the first one of a client that is new.
     pub fn drain(&mut self) {
         self.draining = true;
         self.ending = true;
@@ -248,7 +249,7 @@ impl Proxy {
             if self.canaries.sings(Canary::DrainCuts) {
                 self.client_close(key);
             }
-            self.client_finish_if_done(key);
+            self.client_drain(key);
         }
     }
 
