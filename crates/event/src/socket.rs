@@ -6,12 +6,16 @@
 //! `MSG_DONTWAIT` a call instead.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{Address, SocketError};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+/// The most sockets that a process may be started with.
+const SOCKETS_FROM_START_MAX: i32 = 1024;
 
 /// How to listen.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +57,68 @@ pub fn listen_socket(address: &Address, options: ListenOptions) -> io::Result<Ow
         Address::Unix(path) => remove_stale(path)?,
     }
     socket.bind(&sock_addr(address)?)?;
-    if let (Address::Unix(path), Some(mode)) = (address, options.unix_mode) {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    if let Address::Unix(path) = address {
+        set_mode(path, options.unix_mode)?;
     }
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// Listening sockets that whoever started this process has left open for it, from descriptor 3 on,
+/// as service managers do. What is no listening socket stays as it is. To be called before anything
+/// listens; only the first call gives any.
+pub fn sockets_from_start(count: u32) -> Vec<OwnedFd> {
+    static CALLED: AtomicBool = AtomicBool::new(false);
+    if CALLED.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let take = |number: i32| {
+        // SAFETY: only looked at, and not kept, should it be somebody's.
+        let seen = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if seen < 0 {
+            return None;
+        }
+        // SAFETY: it is open, and stays so while it is looked at.
+        let looked_at = unsafe { BorrowedFd::borrow_raw(number) };
+        if !matches!(SockRef::from(&looked_at).is_listener(), Ok(true)) {
+            return None;
+        }
+        // SAFETY: this process has not opened a listening socket yet, so it is one that was left
+        // open for it; nobody else here owns it, and it is taken once.
+        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+        SockRef::from(&socket).set_cloexec(true).ok().map(|()| socket)
+    };
+    let end = i32::try_from(count).unwrap_or(i32::MAX - 3).saturating_add(3);
+    (3..end.min(3 + SOCKETS_FROM_START_MAX)).filter_map(take).collect()
+}
+
+/// Where a stream socket listens; `None` for anything else.
+pub fn listening_address(socket: &impl AsFd) -> Option<Address> {
+    let socket_ref = SockRef::from(socket);
+    let listens = matches!(socket_ref.r#type(), Ok(Type::STREAM))
+        && matches!(socket_ref.is_listener(), Ok(true));
+    if listens { local_address(socket).ok() } else { None }
+}
+
+/// Sets the options of a socket that listens on the address already and was opened by another
+/// process: what accepted connections inherit, the backlog, and the mode of a path.
+pub fn take_over(socket: &impl AsFd, address: &Address, options: ListenOptions) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    match address {
+        Address::Inet(_) => {
+            socket.set_tcp_nodelay(true)?;
+            socket.set_keepalive(options.keepalive)?;
+        }
+        Address::Unix(path) => set_mode(path, options.unix_mode)?,
+    }
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))
+}
+
+fn set_mode(path: &Path, mode: Option<u32>) -> io::Result<()> {
+    match mode {
+        Some(mode) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
+        None => Ok(()),
+    }
 }
 
 /// Where a socket is bound: for listeners on port 0.
@@ -151,10 +212,14 @@ pub(crate) fn shutdown(socket: &OwnedFd) {
     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
 }
 
-/// Takes what has arrived but was not read, a bounded amount: a TCP socket that is closed with
-/// unread bytes sends a reset, which can destroy the last reply on its way to the peer.
-pub(crate) fn discard_input(socket: &OwnedFd) {
+/// To be called before the socket is closed, so that the peer sees the end in good order: a TCP
+/// socket that is closed with unread bytes sends a reset, which can destroy the last reply on its
+/// way. What has arrived is taken, a bounded amount. What comes later gets a reset all the same,
+/// but behind the end of the stream, where the peer's system tells it of the end alone.
+pub(crate) fn end_in_order(socket: &OwnedFd) {
     const ROUNDS_MAX: usize = 16;
+    // Fails when the peer is gone.
+    let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Write);
     let mut scratch = [0; 16 << 10];
     for _ in 0..ROUNDS_MAX {
         match recv(socket.as_fd(), &mut scratch) {

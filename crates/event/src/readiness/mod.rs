@@ -140,7 +140,7 @@ impl Readiness {
                     self.waiter.remove(socket);
                 }
                 if slot.token.kind() != Kind::Listener {
-                    socket::discard_input(socket);
+                    socket::end_in_order(socket);
                 }
             }
             events.push(Event::Closed(slot.token));

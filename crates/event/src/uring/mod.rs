@@ -241,7 +241,7 @@ impl Uring {
             if let Some(socket) = &slot.socket
                 && slot.token.kind() != Kind::Listener
             {
-                socket::discard_input(socket);
+                socket::end_in_order(socket);
             }
             events.push(Event::Closed(slot.token));
         }
