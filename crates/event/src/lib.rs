@@ -187,8 +187,8 @@ pub trait EventBase {
         None
     }
 
-    /// Takes a connection without operations out, to give it to another event base or process. No
-    /// `Closed` follows; the slot is free at once. `None` when an operation is under way or the
-    /// token is stale.
+    /// Takes a connection or listener without operations out, to give it to another event base or
+    /// process. No `Closed` follows; the slot is free at once. `None` when an operation is under
+    /// way or the token is stale.
     fn export(&mut self, token: Token) -> Option<Self::Socket>;
 }

@@ -9,14 +9,17 @@
 
 pub mod admin;
 pub mod balance;
+mod control_listener;
 pub mod cpus;
+mod listeners;
 pub mod mailbox;
 pub mod memory;
 pub mod process;
 pub mod reload;
 mod resolver;
+pub mod restart;
 pub mod snapshot;
-pub mod stats_server;
+mod stats_server;
 pub mod worker;
 
 pub use base::address::without_brackets;

@@ -59,6 +59,9 @@ pub enum Message<S> {
     /// Accept nobody any more, answer what was asked, close clients when they are owed nothing, and
     /// end; close everything that is left after this time.
     Drain(Duration),
+    /// As `Drain`, but another process has the listeners of these pools, by index: they are let go
+    /// of with their queues as they are.
+    HandOver(Arc<[usize]>, Duration),
 }
 
 /// The sending end of a worker's mailbox.

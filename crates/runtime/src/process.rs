@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,8 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base::Address;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use event::{
-    EventBase, ListenOptions, Readiness, ReadinessOptions, Tier, Uring, UringOptions, Waker,
-    listen_socket, uring_supported,
+    EventBase, Readiness, ReadinessOptions, Tier, Uring, UringOptions, Waker, uring_supported,
 };
 use proxy::Proxy;
 use proxy::options::{PoolOptions, ServerAddress, WorkerLimits};
@@ -22,13 +20,16 @@ use proxy::stats::WorkerStats;
 use tracing::{error, info, warn};
 
 use crate::balance::Balance;
+use crate::control_listener::{Listener, Server};
 use crate::cpus::{self, CpuOptions};
+use crate::listeners::{self, Held, Inherited, Listeners};
 use crate::mailbox::{Mailbox, Message};
 use crate::memory;
 use crate::reload::{self, Plan};
 use crate::resolver::{self, AddressBook};
+use crate::restart::{Offer, Purpose, Successor};
 use crate::snapshot::{self, Header, WorkerFields};
-use crate::stats_server::{self, StatsListener};
+use crate::stats_server;
 use crate::worker::Worker;
 
 /// How long a worker may take to answer the control side.
@@ -110,10 +111,11 @@ pub(crate) struct Shared {
     pub(crate) workers: Vec<Arc<dyn Control>>,
     pub(crate) book: Arc<AddressBook>,
     pools: Mutex<Pools>,
+    /// Locked after `pools`.
+    held: Mutex<Held>,
     pub(crate) balance: Arc<Balance>,
     last_stats: Mutex<Vec<WorkerStats>>,
     pub(crate) started: Instant,
-    stopping: AtomicBool,
 }
 
 /// The pools that run.
@@ -163,24 +165,30 @@ impl Shared {
         self.lock_pools().by_index.clone()
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+    fn lock_held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What each worker has counted; of one that does not answer in time, what it said last, so
-    /// that no sum ever falls.
-    pub(crate) fn stats(&self) -> Vec<WorkerStats> {
+    /// Asks each worker for what it has counted; `None` for one that does not answer in time.
+    fn ask_all(&self, limit: Duration) -> Vec<Option<WorkerStats>> {
         let ask = |worker: &Arc<dyn Control>| {
             let (sender, answer) = bounded(1);
             worker.send(Message::Stats(sender));
             answer
         };
         let answers: Vec<_> = self.workers.iter().map(ask).collect();
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let deadline = Instant::now() + limit;
+        answers.into_iter().map(|answer| answer.recv_deadline(deadline).ok()).collect()
+    }
+
+    /// What each worker has counted; of one that does not answer in time, what it said last, so
+    /// that no sum ever falls.
+    pub(crate) fn stats(&self) -> Vec<WorkerStats> {
+        let answers = self.ask_all(ANSWER_TIMEOUT);
         let mut last = self.last_stats.lock().unwrap_or_else(PoisonError::into_inner);
         last.resize(answers.len(), WorkerStats::default());
         for (last, answer) in last.iter_mut().zip(answers) {
-            if let Ok(stats) = answer.recv_deadline(deadline) {
+            if let Some(stats) = answer {
                 *last = stats;
             }
         }
@@ -215,23 +223,37 @@ fn host_name() -> String {
 pub struct Process {
     pub(crate) shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    stats_thread: Option<(Address, JoinHandle<()>)>,
+    stats_server: Option<Server>,
     /// Closed to end the resolver.
     _resolver_stop: Sender<()>,
 }
 
 /// Starts everything. See [`StartError`] for what can go wrong.
 pub fn start(options: ProcessOptions) -> Result<Process, StartError> {
+    start_with_sockets(options, &mut Inherited::default())
+}
+
+/// As [`start`]; what listens already where the options say is taken over, not opened. Listening
+/// sockets that nobody wants are closed.
+pub fn start_with_sockets(
+    options: ProcessOptions,
+    inherited: &mut Inherited,
+) -> Result<Process, StartError> {
     let plan = cpus::plan(&options.cpus).map_err(StartError::Cpus)?;
-    let stats_listener = options.stats_address.as_ref().map(bind_stats).transpose()?;
-    match choose(options.event_base) {
-        Some(tier) => {
-            start_with(options, &plan, stats_listener, move || Uring::new(UringOptions::new(tier)))
-        }
-        None => start_with(options, &plan, stats_listener, || {
+    let stats_address = options.stats_address.as_ref();
+    let stats_listener = stats_address.map(|at| bind_stats(at, inherited)).transpose()?;
+    let started = match choose(options.event_base) {
+        Some(tier) => start_on(options, &plan, stats_listener, inherited, move || {
+            Uring::new(UringOptions::new(tier))
+        }),
+        None => start_on(options, &plan, stats_listener, inherited, || {
             Readiness::new(ReadinessOptions::default())
         }),
+    };
+    for address in inherited.close_rest() {
+        info!(address, "a listening socket that was passed on is not wanted here");
     }
+    started
 }
 
 /// Settles which event base it will be, and says why in one line of the log: what may be used of
@@ -268,47 +290,16 @@ pub fn event_base_name() -> &'static str {
     }
 }
 
-fn bind_stats(address: &Address) -> Result<StatsListener, StartError> {
-    StatsListener::bind(address)
+fn bind_stats(address: &Address, inherited: &mut Inherited) -> Result<Listener, StartError> {
+    stats_server::bind(address, inherited)
         .map_err(|error| StartError::Listen { address: address.to_string(), error })
 }
 
-/// The listening sockets of one worker, with their pools.
-type Listeners = Vec<(usize, OwnedFd)>;
-
-/// Opens every listener: one a worker and internet address, one in all for a unix socket. `pools`
-/// are those that listen, with their indices.
-fn open_listeners<'a>(
-    pools: impl Iterator<Item = (usize, &'a PoolOptions)>,
-    workers_count: usize,
-) -> Result<Vec<Listeners>, StartError> {
-    let mut listeners: Vec<Listeners> = (0..workers_count).map(|_| Vec::new()).collect();
-    for (pool, options) in pools {
-        let listen = &options.listen;
-        let is_unix = matches!(listen.address, Address::Unix(_));
-        let socket_options = ListenOptions {
-            backlog: listen.backlog,
-            reuse_port: !is_unix && workers_count > 1,
-            keepalive: listen.keepalive,
-            unix_mode: listen.unix_mode,
-        };
-        let count = if is_unix { 1 } else { workers_count };
-        for worker in listeners.iter_mut().take(count) {
-            let socket = listen_socket(&listen.address, socket_options).map_err(|error| {
-                StartError::Listen { address: listen.address.to_string(), error }
-            })?;
-            worker.push((pool, socket));
-        }
-        info!(pool = options.name, address = %listen.address, servers = options.servers.len(),
-            "listening");
-    }
-    Ok(listeners)
-}
-
-fn start_with<B, F>(
+fn start_on<B, F>(
     options: ProcessOptions,
     plan: &[usize],
-    stats_listener: Option<StatsListener>,
+    stats_listener: Option<Listener>,
+    inherited: &mut Inherited,
     make_base: F,
 ) -> Result<Process, StartError>
 where
@@ -325,12 +316,15 @@ where
     info!("each worker may hold {} MiB for its clients", buffered_bytes_max >> 20);
     let mut threads = Vec::new();
     let mut pending = Vec::new();
-    let listeners = open_listeners(options.pools.iter().enumerate(), plan.len())?;
     let by_index: Vec<_> = options.pools.iter().cloned().map(Some).collect();
     balance.set_limits(reload::client_limits(&by_index));
     let book = Arc::new(AddressBook::default());
     book.look_up_new(&by_index);
     let addresses = book.addresses(&by_index);
+    // As late as possible: from here on clients may wait in the queues.
+    let listeners = listeners::open(options.pools.iter().enumerate(), plan.len(), inherited)?;
+    let mut held = Held::default();
+    held.hold(&listeners);
     for (index, (cpu, listeners)) in plan.iter().zip(listeners).enumerate() {
         let (to_worker, from_control) = bounded(1);
         let (to_control, from_worker) = bounded(1);
@@ -359,12 +353,12 @@ where
         workers,
         book,
         pools: Mutex::new(Pools { by_index, order }),
+        held: Mutex::new(held),
         balance,
         last_stats: Mutex::default(),
         started: Instant::now(),
-        stopping: AtomicBool::new(false),
     });
-    Ok(start_control(shared, threads, stats_listener))
+    start_control(shared, threads, stats_listener)
 }
 
 type OwnMailbox<W> = Mailbox<OwnedFd, W>;
@@ -392,18 +386,16 @@ fn introduce<W: Waker>(pending: &[PendingWorker<W>]) -> Result<Vec<OwnMailbox<W>
 fn start_control(
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    stats_listener: Option<StatsListener>,
-) -> Process {
+    stats_listener: Option<Listener>,
+) -> Result<Process, StartError> {
     let (stop, stopped) = bounded(1);
     let resolving = Arc::clone(&shared);
     std::thread::spawn(move || resolver::run(&resolving, &stopped));
-    let stats_thread = stats_listener.map(|listener| {
-        let address = listener.address().clone();
-        let serving = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || stats_server::run(&listener, &serving));
-        (address, thread)
-    });
-    Process { shared, threads, stats_thread, _resolver_stop: stop }
+    let stats_server = stats_listener
+        .map(|listener| stats_server::start(listener, Arc::clone(&shared)))
+        .transpose()
+        .map_err(|error| StartError::Worker(format!("that serves the statistics: {error}")))?;
+    Ok(Process { shared, threads, stats_server, _resolver_stop: stop })
 }
 
 /// What a worker's thread takes with it.
@@ -479,7 +471,10 @@ impl Process {
         let mut pools = self.shared.lock_pools();
         let Plan { mut reload, opened, order } = reload::plan(&pools.by_index, wanted);
         let new = opened.iter().filter_map(|index| Some((*index, reload.pools[*index].as_ref()?)));
-        let listeners = open_listeners(new, workers_count)?;
+        let listeners = listeners::open(new, workers_count, &mut Inherited::default())?;
+        let mut held = self.shared.lock_held();
+        held.reload(&reload.moved, &reload.closed);
+        held.hold(&listeners);
         self.shared.book.look_up_new(&reload.pools);
         reload.addresses = self.shared.book.addresses(&reload.pools);
         self.shared.balance.set_limits(reload::client_limits(&reload.pools));
@@ -501,20 +496,68 @@ impl Process {
         self.shared.balance.counts()
     }
 
+    /// Whether every worker answers within `limit`. One that does not hangs, or has too much to do.
+    pub fn answers(&self, limit: Duration) -> bool {
+        self.pulse().answers(limit)
+    }
+
+    /// For another thread that is to ask whether the workers answer.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::clone(&self.shared))
+    }
+
+    /// The listening sockets, for a process that is to take the place of this one. Reloads must
+    /// wait until it is known what became of that one. Fails for want of descriptors.
+    pub fn offer(&self) -> std::io::Result<Offer> {
+        let held = self.shared.lock_held().copies()?;
+        let mut sockets: Vec<_> =
+            held.into_iter().map(|(pool, socket)| (Purpose::Pool(pool), socket)).collect();
+        if let Some(server) = &self.stats_server {
+            sockets.push((Purpose::Statistics, server.socket()?));
+        }
+        Ok(Offer { sockets })
+    }
+
     /// Ends every worker: nobody is accepted any more, what was asked is answered, and clients are
     /// closed when they are owed nothing, or when `limit` is over. Returns when all have ended.
-    pub fn drain(self, limit: Duration) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        for worker in &self.shared.workers {
-            worker.send(Message::Drain(limit));
+    pub fn drain(mut self, limit: Duration) {
+        self.shared.lock_held().release();
+        self.end_workers(|| Message::Drain(limit));
+        if let Some(server) = self.stats_server.take() {
+            server.stop(false);
         }
-        for thread in self.threads {
+    }
+
+    /// As [`Process::drain`], after another process has taken over: what it has of the listening
+    /// sockets is let go of, with whoever waits there.
+    pub fn retire(mut self, successor: &Successor, limit: Duration) {
+        // Its statistics are those that count from here on.
+        if let Some(server) = self.stats_server.take() {
+            server.stop(successor.has(Purpose::Statistics));
+        }
+        self.shared.lock_held().release();
+        let pools = successor.pools();
+        self.end_workers(|| Message::HandOver(Arc::clone(&pools), limit));
+    }
+
+    fn end_workers(&mut self, message: impl Fn() -> Message<OwnedFd>) {
+        for worker in &self.shared.workers {
+            worker.send(message());
+        }
+        for thread in self.threads.drain(..) {
             // A worker that panicked has said so.
             let _ = thread.join();
         }
-        if let Some((address, thread)) = self.stats_thread {
-            stats_server::wake(&address);
-            let _ = thread.join();
-        }
+    }
+}
+
+/// Tells whether the workers of a process are alive.
+#[derive(Clone)]
+pub struct Pulse(Arc<Shared>);
+
+impl Pulse {
+    /// Whether every worker answers within `limit`.
+    pub fn answers(&self, limit: Duration) -> bool {
+        self.0.ask_all(limit).iter().all(Option::is_some)
     }
 }

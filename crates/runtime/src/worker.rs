@@ -33,8 +33,17 @@ struct Listener {
     pool: usize,
     /// When accepting is tried again; `None` while it goes on.
     retry_at: Option<Time>,
-    /// It is closed when it has ended accepting.
-    closing: bool,
+    /// What becomes of it when it has ended accepting; `None` while it is to go on.
+    ending: Option<Ending>,
+}
+
+/// How a listener ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Nobody will listen there.
+    Close,
+    /// Another process has it, too, and accepts who waits in its queue.
+    LetGo,
 }
 
 /// See the module's text.
@@ -92,7 +101,7 @@ impl<B: EventBase> Worker<B> {
         let token = Token::new(Kind::Listener, self.listeners.len() as u32, 0);
         self.base.listen(token, socket)?;
         self.base.accept_start(token);
-        self.listeners.push(Listener { pool, retry_at: None, closing: false });
+        self.listeners.push(Listener { pool, retry_at: None, ending: None });
         self.listeners_open += 1;
         Ok(())
     }
@@ -220,8 +229,8 @@ impl<B: EventBase> Worker<B> {
 
     fn accept_ended(&mut self, token: Token, end: AcceptEnd) {
         let listener = &mut self.listeners[token.index() as usize];
-        if listener.closing {
-            self.base.close(token);
+        if let Some(ending) = listener.ending {
+            self.end_listener(token, ending);
             return;
         }
         if let AcceptEnd::Failed(error) = end {
@@ -243,7 +252,8 @@ impl<B: EventBase> Worker<B> {
                     let _ = reply.try_send(self.proxy.stats());
                 }
                 Message::Inspect(inspection) => inspection.answer(&self.proxy, &self.base),
-                Message::Drain(limit) => self.drain(limit),
+                Message::Drain(limit) => self.drain(limit, &[]),
+                Message::HandOver(pools, limit) => self.drain(limit, &pools),
             }
         }
     }
@@ -265,40 +275,55 @@ impl<B: EventBase> Worker<B> {
         }
         for index in 0..before {
             let listener = &mut self.listeners[index];
-            if listener.closing {
+            if listener.ending.is_some() {
                 continue;
             }
             if let Some((_, to)) = reload.moved.iter().find(|(from, _)| *from == listener.pool) {
                 listener.pool = *to;
             } else if reload.closed.contains(&listener.pool) {
-                self.stop_listening(index);
+                self.stop_listening(index, Ending::Close);
             }
         }
     }
 
-    fn drain(&mut self, limit: Duration) {
+    /// Ends. Another process has the listeners of the pools `handed_over`.
+    fn drain(&mut self, limit: Duration, handed_over: &[usize]) {
         if self.drain_until.is_some() {
             return;
         }
         self.drain_until = Some(self.base.now() + limit);
         self.balance.retire(self.index);
         for index in 0..self.listeners.len() {
-            self.stop_listening(index);
+            let handed_over = handed_over.contains(&self.listeners[index].pool);
+            self.stop_listening(index, if handed_over { Ending::LetGo } else { Ending::Close });
         }
         self.proxy.drain();
     }
 
-    fn stop_listening(&mut self, index: usize) {
+    fn stop_listening(&mut self, index: usize, ending: Ending) {
         let token = Token::new(Kind::Listener, index as u32, 0);
         let listener = &mut self.listeners[index];
-        if std::mem::replace(&mut listener.closing, true) {
+        if listener.ending.is_some() {
             return;
         }
+        listener.ending = Some(ending);
         match listener.retry_at.take() {
             // What the kernel has accepted already still comes, and is served.
             None => self.base.accept_stop(token),
             // It was not accepting anyway.
-            Some(_) => self.base.close(token),
+            Some(_) => self.end_listener(token, ending),
+        }
+    }
+
+    /// Ends a listener that does not accept.
+    fn end_listener(&mut self, token: Token, ending: Ending) {
+        match ending {
+            Ending::Close => self.base.close(token),
+            Ending::LetGo => {
+                let socket = self.base.export(token);
+                debug_assert!(socket.is_some(), "nothing of {token:?} is under way");
+                self.listeners_open -= 1;
+            }
         }
     }
 

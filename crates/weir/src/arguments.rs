@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use runtime::admin::AdminOptions;
@@ -86,6 +87,10 @@ pub(crate) struct Arguments {
     /// Answer `weir ctl` at this unix socket, to which only its owner may connect.
     #[arg(long, value_name = "PATH")]
     pub(crate) ctl_socket: Option<PathBuf>,
+    /// How long a new process may take to serve after SIGUSR2, before it is given up, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=3600))]
+    restart_timeout: u32,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -232,6 +237,10 @@ impl Arguments {
         AdminOptions { http: self.admin_addr, ctl: self.ctl_socket.clone() }
     }
 
+    pub(crate) fn restart_timeout(&self) -> Duration {
+        Duration::from_secs(self.restart_timeout.into())
+    }
+
     pub(crate) fn event_base(&self) -> EventBaseChoice {
         match self.event_base {
             EventBaseName::Auto => EventBaseChoice::Auto,
@@ -295,6 +304,7 @@ mod tests {
             "weir --admin-addr 70000",
             "weir ctl",
             "weir ctl explain",
+            "weir --restart-timeout 0",
         ] {
             match parse(line) {
                 Parsed::Text { text, code: 1 } => assert!(text.starts_with("weir: "), "{text}"),

@@ -5,6 +5,7 @@
 //! the parent returns only when the outcome is known.
 
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
 /// Set in the environment of the detached process.
@@ -19,9 +20,13 @@ pub(crate) fn is_detached() -> bool {
 
 /// Starts this program again in the background and waits for its word.
 pub(crate) fn start() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
     let started = std::env::current_exe().and_then(|program| {
-        Command::new(program)
-            .args(std::env::args_os().skip(1))
+        Command::new(&program)
+            // By this name it finds the next version of itself.
+            .arg0(name.as_deref().unwrap_or(program.as_os_str()))
+            .args(arguments)
             .env(DETACHED, "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

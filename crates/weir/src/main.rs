@@ -9,7 +9,9 @@ mod ctl;
 mod daemon;
 mod demo;
 mod logging;
+mod restart;
 mod serve;
+mod service_manager;
 
 use std::process::ExitCode;
 

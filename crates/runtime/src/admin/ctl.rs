@@ -10,8 +10,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::listener::Stream;
 use super::{CheckConfiguration, Context, report};
+use crate::control_listener::Stream;
 
 /// Bytes of a request.
 const LINE_SIZE_MAX: u64 = 64 << 10;

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::listener::{PATIENCE, Stream};
 use super::{Context, config, metrics, report};
+use crate::control_listener::{PATIENCE, Stream};
 
 /// Bytes of a request's head.
 const HEAD_SIZE_MAX: usize = 8 << 10;

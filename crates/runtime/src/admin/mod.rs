@@ -8,7 +8,6 @@ mod config;
 mod ctl;
 mod http;
 mod inspection;
-mod listener;
 mod metrics;
 mod report;
 
@@ -22,8 +21,9 @@ use base::Address;
 use tracing::info;
 
 pub use self::inspection::{ClientsAnswer, Inspection, SlowLogAnswer};
-use self::listener::{Listener, Server};
+use crate::control_listener::{Listener, OPERATORS, Server};
 use crate::process::{Process, Shared, StartError};
+use crate::restart::{Inherited, Offer, Purpose, Successor};
 
 /// Where operators are answered.
 #[derive(Debug, Clone, Default)]
@@ -45,15 +45,19 @@ pub struct AdminListeners {
 }
 
 impl AdminListeners {
-    /// Opens them. The path of the unix socket may be one that a dead process has left.
-    pub fn bind(options: &AdminOptions) -> Result<AdminListeners, StartError> {
-        let open = |address: Address| {
-            Listener::bind(&address)
+    /// Opens them, or takes them over. The path of the unix socket may be one that a dead process
+    /// has left.
+    pub fn bind(
+        options: &AdminOptions,
+        inherited: &mut Inherited,
+    ) -> Result<AdminListeners, StartError> {
+        let mut open = |address: Address| {
+            Listener::take_or_bind(&address, OPERATORS, inherited)
                 .map_err(|error| StartError::Listen { address: address.to_string(), error })
         };
         Ok(AdminListeners {
-            http: options.http.map(Address::Inet).map(open).transpose()?,
-            ctl: options.ctl.clone().map(Address::Unix).map(open).transpose()?,
+            http: options.http.map(Address::Inet).map(&mut open).transpose()?,
+            ctl: options.ctl.clone().map(Address::Unix).map(&mut open).transpose()?,
         })
     }
 }
@@ -74,7 +78,7 @@ impl Context {
 /// The threads that answer operators.
 pub struct Admin {
     context: Arc<Context>,
-    servers: Vec<Server>,
+    servers: Vec<(Purpose, Server)>,
 }
 
 impl Admin {
@@ -91,13 +95,13 @@ impl Admin {
             info!(address = %listener.address(), "admin HTTP");
             let context = Arc::clone(&context);
             let serve = move |stream| http::serve(stream, &context);
-            servers.push(Server::start("weir-admin", listener, serve)?);
+            servers.push((Purpose::Admin, Server::start("weir-admin", listener, serve)?));
         }
         if let Some(listener) = listeners.ctl {
             info!(path = %listener.address(), "weir ctl is answered");
             let context = Arc::clone(&context);
             let serve = move |stream| ctl::serve(stream, &context, &check);
-            servers.push(Server::start("weir-ctl", listener, serve)?);
+            servers.push((Purpose::Ctl, Server::start("weir-ctl", listener, serve)?));
         }
         Ok(Admin { context, servers })
     }
@@ -107,11 +111,19 @@ impl Admin {
         self.context.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the threads and closes the sockets; a unix socket's path is removed. A new process may
-    /// listen there when this returns.
-    pub fn stop(self) {
-        for server in self.servers {
-            server.stop();
+    /// Adds the listening sockets to what is offered to a process that is to take over.
+    pub fn offer(&self, offer: &mut Offer) -> io::Result<()> {
+        for (purpose, server) in &self.servers {
+            offer.sockets.push((*purpose, server.socket()?));
+        }
+        Ok(())
+    }
+
+    /// Ends the threads and closes the sockets. A unix socket's path is removed, unless the
+    /// successor listens there; a new process may when this returns.
+    pub fn stop(self, successor: Option<&Successor>) {
+        for (purpose, server) in self.servers {
+            server.stop(successor.is_some_and(|successor| successor.has(purpose)));
         }
     }
 }

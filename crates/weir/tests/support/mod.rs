@@ -7,6 +7,7 @@
 
 pub(crate) mod bystander;
 pub(crate) mod fake;
+pub(crate) mod generations;
 pub(crate) mod keys;
 pub(crate) mod process;
 pub(crate) mod servers;

@@ -108,7 +108,12 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it; what it writes is kept.
     pub(crate) fn start(name: &str, command: &mut Command) -> Running {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::start_with_input(name, command, Stdio::null())
+    }
+
+    /// As `start`, with something for its stdin.
+    pub(crate) fn start_with_input(name: &str, command: &mut Command, input: Stdio) -> Running {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let output = Arc::new((Mutex::new(Output::default()), Condvar::new()));
         let stdout = child.stdout.take().expect("it is piped");
@@ -158,11 +163,14 @@ impl Running {
         self.child.try_wait().expect("it is our child").is_some()
     }
 
+    /// Waits for its end. Others may go on writing where it wrote.
+    pub(crate) fn end_status(&mut self) -> ExitStatus {
+        until(&format!("{} ends", self.name), || self.child.try_wait().expect("it is our child"))
+    }
+
     /// Waits for its end, and for the rest of its output.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let status = until(&format!("{} ends", self.name), || {
-            self.child.try_wait().expect("it is our child")
-        });
+        let status = self.end_status();
         let (output, changed) = &*self.output;
         let waited = changed
             .wait_timeout_while(output.lock().unwrap(), DEADLINE, |output| output.open_count > 0)

@@ -1,25 +1,29 @@
-//! A listening socket of the control side, and the thread that serves who connects, one after the
-//! other.
+//! A listening socket of the control side (statistics, monitoring, `weir ctl`), and the thread that
+//! serves who connects, one after the other.
 //!
 //! Invariant: the thread ends when it is told to, once the caller that it serves is done with.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use base::Address;
-use event::{ListenOptions, listen_socket};
+use event::{ListenOptions, listen_socket, socket};
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::debug;
+
+use crate::listeners::Inherited;
 
 /// A caller may keep the thread waiting for so long at a time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Callers that the kernel holds until they are accepted.
-const BACKLOG: u32 = 64;
+/// How to listen for operators: only the owner of a unix socket may connect.
+pub(crate) const OPERATORS: ListenOptions =
+    ListenOptions { backlog: 64, reuse_port: false, keepalive: false, unix_mode: Some(0o600) };
 
 /// A listening socket of either kind.
 #[derive(Debug)]
@@ -41,12 +45,25 @@ pub(crate) enum Stream {
 }
 
 impl Listener {
-    /// Opens it. A unix socket lets only its owner connect.
-    pub(crate) fn bind(address: &Address) -> io::Result<Listener> {
-        let options =
-            ListenOptions { backlog: BACKLOG, unix_mode: Some(0o600), ..ListenOptions::default() };
-        let socket = listen_socket(address, options)?;
-        let address = event::socket::local_address(&socket)?;
+    /// Takes it over, or opens it.
+    pub(crate) fn take_or_bind(
+        address: &Address,
+        options: ListenOptions,
+        inherited: &mut Inherited,
+    ) -> io::Result<Listener> {
+        let socket = match inherited.take(address).pop() {
+            Some(socket) => {
+                socket::take_over(&socket, address, options)?;
+                socket
+            }
+            None => listen_socket(address, options)?,
+        };
+        Listener::on(socket)
+    }
+
+    /// A socket that listens already.
+    pub(crate) fn on(socket: OwnedFd) -> io::Result<Listener> {
+        let address = socket::local_address(&socket)?;
         let socket = match address {
             Address::Inet(_) => Socket::Inet(TcpListener::from(socket)),
             Address::Unix(_) => Socket::Unix(UnixListener::from(socket)),
@@ -122,7 +139,7 @@ impl Write for Stream {
 
 /// The thread of a listener.
 pub(crate) struct Server {
-    address: Address,
+    listener: Arc<Listener>,
     thread: JoinHandle<()>,
     /// Closed to end the thread.
     stop: UnixStream,
@@ -136,23 +153,31 @@ impl Server {
         mut serve: impl FnMut(Stream) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Server> {
         let (stop, stopped) = UnixStream::pair()?;
+        // Another process may take the caller that a notice told of.
         match &listener.socket {
             Socket::Inet(socket) => socket.set_nonblocking(true)?,
             Socket::Unix(socket) => socket.set_nonblocking(true)?,
         }
-        let address = listener.address.clone();
+        let listener = Arc::new(listener);
+        let watched = Arc::clone(&listener);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(&listener, &stopped, &mut serve))?;
-        Ok(Server { address, thread, stop })
+            .spawn(move || run(&watched, &stopped, &mut serve))?;
+        Ok(Server { listener, thread, stop })
     }
 
-    /// Ends it and closes the socket.
-    pub(crate) fn stop(self) {
+    /// Another hold on the listening socket.
+    pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Ends it and closes the socket. The path of a unix socket goes, too, unless another process
+    /// listens there.
+    pub(crate) fn stop(self, handed_over: bool) {
         drop(self.stop);
         // If it panicked it has said so.
         let _ = self.thread.join();
-        if let Address::Unix(path) = &self.address {
+        if let (Address::Unix(path), false) = (&self.listener.address, handed_over) {
             // Somebody may have removed it already.
             let _ = std::fs::remove_file(path);
         }
@@ -173,7 +198,7 @@ fn run(listener: &Listener, stopped: &UnixStream, serve: &mut dyn FnMut(Stream) 
             // The caller was gone before it was accepted.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => {
-                debug!(%error, "an operator's connection ended early");
+                debug!(%error, "a connection of the control side ended early");
                 // Out of descriptors, say: no reason to spin.
                 std::thread::park_timeout(Duration::from_millis(10));
             }
