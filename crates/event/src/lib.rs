@@ -36,7 +36,7 @@ pub enum Event<S> {
         /// The new connection.
         socket: S,
     },
-    /// Accepting ended; no `Accepted` of this listener follows until it is started again.
+    /// Accepting ended; no `Accepted` of this listener follows until it is started again or closed.
     AcceptEnd {
         /// Which listener.
         listener: Token,
@@ -143,7 +143,11 @@ pub trait EventBase {
     /// Ends every operation of a connection or listener and closes its socket: `Closed`, once,
     /// after the ends of the operations that were under way (a receive ends with `RecvEnd`, a send
     /// with `Sent` or `SendFailed`, a connect with `ConnectFailed`, accepting with `AcceptEnd`). No
-    /// `Received` and no `Connected` comes after this call; `Accepted` may.
+    /// `Received` and no `Connected` comes after this call.
+    ///
+    /// Connections that wait in the queue of a listener are accepted, whether it was started or
+    /// not: `Accepted` each, up to `Closed`. Only those that come after the last look, a moment
+    /// before the socket is closed, find nobody.
     ///
     /// Unsent bytes that the kernel has accepted are still delivered, and of a send that was
     /// started in the same turn as much as the socket's buffer takes. What has arrived and was not

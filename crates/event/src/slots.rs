@@ -1,7 +1,7 @@
 //! The table of sockets, one a kind, and the close protocol that both of the kernel's back ends
 //! follow.
 //!
-//! It performs no input or output. Invariant: a slot is given up only when none of its operations
+//! It starts no operation. Invariant: a slot is given up only when none of its operations
 //! is in flight, and a token finds a slot only while it is the same use of it.
 
 use std::os::fd::OwnedFd;
@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use base::{Address, Kind, Token};
 
 use crate::socket::peer_address;
+
+use crate::{Event, socket};
 
 /// An operation of a socket, as a bit of [`Slot::in_flight`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +137,18 @@ impl<Io> Slots<Io> {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot<Io>> {
         self.tables.iter_mut().flatten().flatten()
     }
+}
+
+/// Closes the socket of a slot that was taken out, and says so.
+pub(crate) fn finish_close<Io>(slot: Slot<Io>, events: &mut Vec<Event<OwnedFd>>) {
+    match (slot.token.kind(), slot.socket) {
+        (Kind::Listener, Some(listener)) => socket::accept_and_close(listener, |socket| {
+            events.push(Event::Accepted { listener: slot.token, socket });
+        }),
+        (_, Some(socket)) => socket::end_in_order(&socket),
+        (_, None) => {}
+    }
+    events.push(Event::Closed(slot.token));
 }
 
 #[cfg(test)]

@@ -183,6 +183,37 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Accepts one connection. It is in blocking mode.
+pub(crate) fn accept(listener: &SockRef<'_>) -> io::Result<OwnedFd> {
+    let (socket, _) = listener.accept()?;
+    #[cfg(not(target_os = "linux"))]
+    {
+        socket.set_nonblocking(false)?;
+        let _ = socket.set_tcp_nodelay(true);
+    }
+    Ok(socket.into())
+}
+
+/// Accepts whoever waits in the queue of a listener that is about to be closed, and closes it:
+/// they would get a reset otherwise. Some may be left when there is no descriptor for them.
+pub(crate) fn accept_and_close(listener: OwnedFd, mut accepted: impl FnMut(OwnedFd)) {
+    /// More than a queue holds, but clients may come as fast as they are accepted.
+    const ACCEPTS_MAX: usize = 1 << 17;
+    let socket = SockRef::from(&listener);
+    if socket.set_nonblocking(true).is_err() {
+        return;
+    }
+    for _ in 0..ACCEPTS_MAX {
+        match accept(&socket) {
+            Ok(socket) => accepted(socket),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if accept_error(error.raw_os_error().unwrap_or(0)).is_some() => return,
+            // This connection's fault only.
+            Err(_) => {}
+        }
+    }
+}
+
 /// What to say when accepting fails for good, or `None` when it is only this connection's fault
 /// and the next may be accepted at once.
 pub(crate) fn accept_error(errno: i32) -> Option<SocketError> {

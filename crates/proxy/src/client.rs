@@ -169,7 +169,7 @@ impl Proxy {
         let pool = &mut self.pools[pool_index];
         let max = pool.options.client_connections_max;
         let full = max > 0 && pool.stats.client_connections >= u64::from(max);
-        if full || pool.removed || self.clients.len() >= self.limits.clients_max as usize {
+        if full || self.clients.len() >= self.limits.clients_max as usize {
             pool.stats.client_refused += 1;
             return None;
         }
@@ -178,14 +178,16 @@ impl Proxy {
         let key = self.clients.insert(Client::new(pool_index as u32, self.now));
         let token = Client::token(key);
         self.actions.push_back(Action::RecvStart(token, CLIENT_CREDIT));
-        if self.draining {
+        if self.draining || pool.removed {
+            // It has connected before its pool was removed, or the worker began to drain.
+            self.ending = true;
             self.client_drain(key);
         }
         Some(token)
     }
 
-    /// The worker drains: closes a client that is owed nothing, but waits a moment for the first
-    /// request of one that is new.
+    /// The worker drains, or the client's pool is gone: closes a client that is owed nothing, but
+    /// waits a moment for the first request of one that is new.
     pub(crate) fn client_drain(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let until = client.received_at + FIRST_REQUEST_TIMEOUT;

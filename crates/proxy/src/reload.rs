@@ -64,7 +64,7 @@ impl Proxy {
             .map(|(key, _)| key)
             .collect();
         for key in clients {
-            self.client_finish_if_done(key);
+            self.client_drain(key);
         }
         self.let_servers_go(index);
     }

@@ -139,6 +139,8 @@ fn a_pool_that_is_gone_lets_its_clients_go_when_they_are_owed_nothing() {
     let mut rig = Rig::new(servers(&[0]));
     let (idle, busy) = (rig.client(), rig.client());
     rig.feed(busy, &get("a"));
+    rig.feed(idle, b"PING\r\n");
+    assert_eq!(rig.take(idle), "+PONG\r\n");
     reload(&mut rig, None);
     assert!(rig.is_closed(idle) && !rig.is_closed(busy));
     let server = rig.server(0);
@@ -193,14 +195,41 @@ fn a_shorter_time_out_holds_for_what_is_on_its_way() {
     assert_eq!(rig.take(client), "-ERR Connection timed out\r\n".repeat(2));
 }
 
+/// It connected before the listener was closed, and waited in its queue.
 #[test]
-fn a_pool_that_is_gone_takes_no_client() {
+fn a_client_of_a_pool_that_is_gone_may_ask_once_and_is_not_waited_for() {
+    let mut rig = Rig::new(servers(&[0]));
+    let early = rig.client();
+    rig.feed(early, &get("a"));
+    let server = rig.server(0);
+    rig.feed(server, b"$1\r\n1\r\n");
+    reload(&mut rig, None);
+    assert!(rig.is_closed(early) && rig.is_closed(server));
+    let (silent, asking) = (rig.client(), rig.client());
+    rig.feed(asking, &get("a"));
+    let server = rig.server(0);
+    rig.feed(server, b"$1\r\n1\r\n");
+    assert_eq!(rig.take(asking), "$1\r\n1\r\n");
+    assert!(rig.is_closed(asking) && !rig.is_closed(silent));
+    rig.advance(Duration::from_millis(1001));
+    assert!(rig.is_closed(silent));
+    assert_eq!(rig.proxy.server_connections_count(), 0);
+}
+
+#[test]
+fn a_client_stays_when_its_pool_comes_back_before_it_has_asked() {
     let mut rig = Rig::new(servers(&[0]));
     reload(&mut rig, None);
-    assert!(rig.proxy.handle_accepted(0).is_none());
-    // It may come back.
+    let client = rig.client();
     reload(&mut rig, Some(servers(&[0])));
-    assert!(rig.proxy.handle_accepted(0).is_some());
+    rig.advance(Duration::from_millis(1001));
+    assert!(!rig.is_closed(client));
+    for _ in 0..2 {
+        rig.feed(client, &get("a"));
+        let server = rig.server(0);
+        rig.feed(server, b"$1\r\n1\r\n");
+        assert_eq!(rig.take(client), "$1\r\n1\r\n");
+    }
 }
 
 #[test]

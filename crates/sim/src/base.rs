@@ -448,6 +448,13 @@ impl EventBase for SimBase {
 
     fn export(&mut self, token: Token) -> Option<SimSocket> {
         let mut world = self.world.borrow_mut();
+        if token.kind() == Kind::Listener {
+            let place = world.bases[self.index].listeners.get_mut(token.index() as usize)?;
+            let is_quiet = |found: &Listener| !found.accepting && !found.closing;
+            let found = place.take_if(|found| found.token == token && is_quiet(found))?;
+            world.unregistered.insert(found.place, found.waiting);
+            return Some(SimSocket::listening(found.place));
+        }
         let table = &mut world.bases[self.index].kinds[token.kind() as usize];
         let place = table.get_mut(token.index() as usize)?;
         let is_idle = |found: &mut Registration| found.token == token && found.is_idle();
@@ -504,10 +511,11 @@ impl SimBase {
             }
             found.stopping = false;
             if found.closing {
-                events.push(Event::Closed(token));
                 for connection in found.waiting {
-                    world.reset(connection);
+                    let socket = SimSocket::connected(world, connection);
+                    events.push(Event::Accepted { listener: token, socket });
                 }
+                events.push(Event::Closed(token));
             } else {
                 world.bases[self.index].listeners[index] = Some(found);
             }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use rustix::process::Signal;
 
+use support::process::{allow_open_files, status_field};
 use support::servers::{Kind, Server};
 use support::until;
 use support::weir::{Base, Pool, Weir};
@@ -148,6 +149,83 @@ fn requests_that_were_sent_before_the_signal_are_answered() {
         println!("{base:?}: {replies_count} replies, {lost_count} lost");
         assert_eq!(lost_count, 0);
         assert_eq!(weir.running.end().code(), Some(0));
+    }
+}
+
+/// Clients that connect while the process is held: many more than it accepts before it hears of the
+/// signal, fewer than a queue holds.
+const QUEUED_COUNT: usize = 2000;
+
+/// A proxy whose listeners have long queues.
+fn start_with_long_queues(base: Base, servers: &[Server; 2]) -> Weir {
+    allow_open_files(4 * QUEUED_COUNT as u64);
+    Weir::start(base, WORKERS_COUNT, &[Pool::of(servers).with("backlog: 4096")])
+}
+
+/// Clients of which the process has seen nothing yet: they have connected and asked while it was
+/// held, so that all of them stand in the queues of its listeners.
+fn queue_up(weir: &Weir) -> Vec<Wire> {
+    weir.running.signal(Signal::STOP);
+    until("it is held", || status_field(weir.pid(), "State").starts_with('T').then_some(()));
+    let mut clients: Vec<Wire> = (0..QUEUED_COUNT).map(|_| weir.wire(Kind::Redis)).collect();
+    clients.iter_mut().for_each(|client| client.send(&request(&["INCR", "count"])));
+    clients
+}
+
+/// Takes the reply of each, in any order, and sees to it that all were executed once.
+fn take_counts(clients: &mut [Wire]) {
+    let mut counts: Vec<Vec<u8>> = clients.iter_mut().map(Wire::redis_reply).collect();
+    let mut wanted: Vec<Vec<u8>> =
+        (1..=clients.len()).map(|count| format!(":{count}\r\n").into_bytes()).collect();
+    counts.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(counts, wanted);
+}
+
+/// The signal finds them in the queues; none is turned away.
+#[test]
+fn clients_that_nobody_has_accepted_yet_are_served_before_the_end() {
+    for base in Base::BOTH {
+        let servers = Server::pair(Kind::Redis);
+        let mut weir = start_with_long_queues(base, &servers);
+        let mut clients = queue_up(&weir);
+        weir.running.signal(Signal::TERM);
+        weir.running.signal(Signal::CONT);
+        take_counts(&mut clients);
+        for client in &mut clients {
+            assert_eq!(client.rest(), (Vec::new(), Ended::Closed));
+        }
+        assert_eq!(weir.running.end().code(), Some(0));
+    }
+}
+
+/// So it is when a reload takes the address away: from the pool, whose clients stay, or with it.
+#[test]
+fn clients_that_nobody_has_accepted_yet_are_served_when_their_listener_is_closed() {
+    for (base, pool_stays) in Base::BOTH.into_iter().flat_map(|base| [(base, true), (base, false)])
+    {
+        let servers = Server::pair(Kind::Redis);
+        let weir = start_with_long_queues(base, &servers);
+        let mut clients = queue_up(&weir);
+        let elsewhere = weir.folder.join("socket");
+        let mut text = Pool::of(&servers).text(elsewhere.to_str().unwrap());
+        if !pool_stays {
+            text = text.replace("redis:\n", "another:\n");
+        }
+        std::fs::write(weir.folder.join("weir.yml"), text).unwrap();
+        weir.running.signal(Signal::USR1);
+        weir.running.signal(Signal::CONT);
+        take_counts(&mut clients);
+        until("nobody is accepted", || {
+            TcpStream::connect(weir.address(Kind::Redis)).is_err().then_some(())
+        });
+        for client in &mut clients {
+            if pool_stays {
+                assert_eq!(client.ask(&["PING"]), b"+PONG\r\n", "{base:?}");
+            } else {
+                assert_eq!(client.rest(), (Vec::new(), Ended::Closed), "{base:?}");
+            }
+        }
     }
 }
 

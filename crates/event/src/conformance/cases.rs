@@ -486,6 +486,30 @@ pub fn an_exported_connection_goes_on_in_another_base<H: Harness>(harness: &H) {
     first.turn();
 }
 
+/// With its queue; and not while it accepts.
+pub fn an_exported_listener_goes_on_in_another_base<H: Harness>(harness: &H) {
+    let mut first = driver(harness);
+    let mut second = driver(harness);
+    let (socket, address) = harness.listener();
+    let listener = first.token(Kind::Listener);
+    first.base.listen(listener, socket).expect("the listener is new");
+    first.accept_start(listener);
+    first.turn();
+    assert!(first.base.export(listener).is_none(), "it accepts");
+    first.base.accept_stop(listener);
+    first.until("accepting ends", |driver| !driver.accept_ends.is_empty());
+    let _early = harness.dial(&address);
+    first.turn();
+    let socket = first.base.export(listener).expect("nothing is under way");
+    assert!(first.base.export(listener).is_none(), "it is gone");
+    let moved = second.token(Kind::Listener);
+    second.base.listen(moved, socket).expect("the listener is new");
+    second.accept_start(moved);
+    let _late = harness.dial(&address);
+    second.until("both are accepted", |driver| driver.accepted.len() == 2);
+    assert!(first.accepted.is_empty());
+}
+
 /// An operation under way would be lost.
 pub fn a_busy_connection_is_not_exported<H: Harness>(harness: &H) {
     let mut driver = driver(harness);

@@ -1,6 +1,8 @@
 //! What must hold when connections and listeners are closed. Each function is one case; its name
 //! says what holds.
 
+use std::time::Duration;
+
 use base::{Kind, RecvEnd, SocketError, Token};
 
 use super::driver::{Driver, chain_of, pattern};
@@ -71,6 +73,48 @@ pub fn closing_a_listener_ends_accepting<H: Harness>(harness: &H) {
     driver.connect(token, &address);
     driver.until("connecting ends", |driver| !driver.connects.is_empty());
     assert_eq!(driver.connects, [(token, Err(SocketError::ConnectionRefused))]);
+}
+
+/// Whoever has connected is not turned away, whether accepting was started, stopped or never begun.
+pub fn closing_a_listener_gives_those_who_wait<H: Harness>(harness: &H) {
+    const PEERS_COUNT: usize = 100;
+    /// In a world with delays nobody has connected at once.
+    const ARRIVAL: Duration = Duration::from_millis(20);
+    for (started, stopped) in [(false, false), (true, false), (true, true)] {
+        let mut driver = driver(harness);
+        let (socket, address) = harness.listener();
+        let listener = driver.token(Kind::Listener);
+        driver.base.listen(listener, socket).expect("the listener is new");
+        if started {
+            driver.accept_start(listener);
+        }
+        if stopped {
+            driver.base.accept_stop(listener);
+            driver.until("accepting ends", |driver| !driver.accept_ends.is_empty());
+        }
+        let mut peers: Vec<_> = (0..PEERS_COUNT).map(|_| harness.dial(&address)).collect();
+        let arrived = driver.base.now() + ARRIVAL;
+        while driver.base.now() < arrived {
+            driver.turn_until(Some(arrived));
+        }
+        assert!(driver.accepted.is_empty() || started && !stopped);
+        driver.close(listener);
+        driver.until_closed(listener);
+        assert_eq!(driver.accepted.len(), PEERS_COUNT, "{started} {stopped}");
+        // They are connections of these peers, and whole.
+        for (index, peer) in peers.iter_mut().enumerate() {
+            assert_eq!(peer.write(&[index as u8]).ok(), Some(1));
+        }
+        for socket in std::mem::take(&mut driver.accepted) {
+            let token = driver.token(Kind::Client);
+            driver.base.adopt(token, socket).expect("the connection is new");
+            driver.recv_start(token, usize::MAX);
+        }
+        driver.until("every byte comes", |driver| driver.received.len() == PEERS_COUNT);
+        let mut bytes: Vec<u8> = driver.received.values().flatten().copied().collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..PEERS_COUNT as u8).collect::<Vec<u8>>());
+    }
 }
 
 /// Without any operation, and before anything was done with it.

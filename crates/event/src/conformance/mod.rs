@@ -113,6 +113,7 @@ macro_rules! conformance_suite {
                 accepting_gives_every_connection,
                 a_stopped_listener_leaves_connections_in_its_queue,
                 an_exported_connection_goes_on_in_another_base,
+                an_exported_listener_goes_on_in_another_base,
                 a_busy_connection_is_not_exported,
                 events_stay_small,
             );
@@ -121,6 +122,7 @@ macro_rules! conformance_suite {
                 closing_ends_a_blocked_send,
                 closing_ends_a_connect,
                 closing_a_listener_ends_accepting,
+                closing_a_listener_gives_those_who_wait,
                 closing_a_quiet_connection_is_told,
                 closing_twice_is_told_once,
                 closing_after_sent_delivers_although_input_is_unread,

@@ -21,8 +21,8 @@ use socket2::SockRef;
 use self::arena::Arena;
 use self::waiter::{Interest, Notice, Waiter};
 use crate::options::{Counters, ReceiveBuffers};
-use crate::slots::{Operation, Slots};
-use crate::{Event, EventBase, Received, clock, socket};
+use crate::slots::{Operation, Slots, finish_close};
+use crate::{Event, EventBase, Received, clock};
 
 pub use self::waiter::ReadinessWaker;
 
@@ -135,15 +135,10 @@ impl Readiness {
             }
         }
         while let Some(slot) = self.slots.take_closable() {
-            if let Some(socket) = &slot.socket {
-                if slot.io.watched.is_some() {
-                    self.waiter.remove(socket);
-                }
-                if slot.token.kind() != Kind::Listener {
-                    socket::end_in_order(socket);
-                }
+            if let (Some(socket), Some(_)) = (&slot.socket, slot.io.watched) {
+                self.waiter.remove(socket);
             }
-            events.push(Event::Closed(slot.token));
+            finish_close(slot, events);
         }
     }
 

@@ -106,10 +106,13 @@ impl Readiness {
         if end.is_none() && slot.io.readable {
             slot.io.readable = false;
             let listener = SockRef::from(slot.socket.as_ref().expect("a listener has a socket"));
+            // Another process that shares it may have made it block, and accepting would wait. It
+            // costs little beside an accept.
+            let _ = listener.set_nonblocking(true);
             let mut count = 0;
             while count < ACCEPTS_MAX {
                 count += 1;
-                match accept(&listener) {
+                match socket::accept(&listener) {
                     Ok(socket) => events.push(Event::Accepted { listener: token, socket }),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
@@ -313,15 +316,4 @@ fn send_some(socket: &OwnedFd, send: &Send) -> io::Result<usize> {
         }
     }
     socket.send_vectored_with_flags(&slices[..count], SEND_FLAGS)
-}
-
-/// Accepts one connection, in blocking mode and with the options that Linux lets it inherit.
-fn accept(listener: &SockRef<'_>) -> io::Result<OwnedFd> {
-    let (socket, _) = listener.accept()?;
-    #[cfg(not(target_os = "linux"))]
-    {
-        socket.set_nonblocking(false)?;
-        let _ = socket.set_tcp_nodelay(true);
-    }
-    Ok(socket.into())
 }

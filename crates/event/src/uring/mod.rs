@@ -25,7 +25,7 @@ use self::operation::{Code, RecvLimit};
 use self::queue::{Queue, Sizes};
 use self::send::{Send, Spare};
 use crate::options::{Counters, ReceiveBuffers};
-use crate::slots::{Operation, Slots};
+use crate::slots::{Operation, Slots, finish_close};
 use crate::{Event, EventBase, Received, clock, socket};
 
 pub use self::probe::{Refused, Tier, uring_supported};
@@ -238,12 +238,7 @@ impl Uring {
     /// Closes the sockets of which nothing is in flight any more.
     fn finish_closes(&mut self, events: &mut Vec<Event<OwnedFd>>) {
         while let Some(slot) = self.slots.take_closable() {
-            if let Some(socket) = &slot.socket
-                && slot.token.kind() != Kind::Listener
-            {
-                socket::end_in_order(socket);
-            }
-            events.push(Event::Closed(slot.token));
+            finish_close(slot, events);
         }
     }
 
