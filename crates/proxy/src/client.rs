@@ -33,6 +33,9 @@ use crate::request::{Fifo, Owner, Reply, Side};
 /// How long a client may take to send its first request when the worker drains: whoever has just
 /// connected is about to ask, and must not be closed with the request on its way.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long any client is listened to when the worker drains: what it sent before may still be on
+/// its way through a busy kernel.
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -186,17 +189,15 @@ impl Proxy {
         Some(token)
     }
 
-    /// The worker drains, or the client's pool is gone: closes a client that is owed nothing, but
-    /// waits a moment for the first request of one that is new.
+    /// The worker drains, or the client's pool is gone: a client is closed when it is owed nothing,
+    /// after a moment for the last request, or for the first one of a client that is new.
     pub(crate) fn client_drain(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let until = client.received_at + FIRST_REQUEST_TIMEOUT;
-        if client.silent && !client.timer_set && self.now < until {
-            client.timer_set = true;
-            self.wheel.insert(until, Timer::Client(key));
-        } else {
-            self.client_finish_if_done(key);
+        let mut until = self.now + LAST_REQUEST_TIMEOUT;
+        if client.silent {
+            until = until.max(client.received_at + FIRST_REQUEST_TIMEOUT);
         }
+        self.wheel.insert(until, Timer::Client(key));
     }
 
     pub(crate) fn client_received(&mut self, key: Key, bytes: &[u8]) {

@@ -239,8 +239,8 @@ impl Proxy {
     }
 
     /// From now on clients are closed when everything that they asked for is answered and sent;
-    /// those that ask for nothing at once. A request that is half received is waited for, and so,
-    /// for a moment, is the first one of a client that is new.
+    /// those that ask for nothing after a moment, in which a request on its way may still come, and
+    /// which is longer for a client that is new. A request that is half received is waited for.
     pub fn drain(&mut self) {
         self.draining = true;
         self.ending = true;

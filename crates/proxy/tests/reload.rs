@@ -142,6 +142,7 @@ fn a_pool_that_is_gone_lets_its_clients_go_when_they_are_owed_nothing() {
     rig.feed(idle, b"PING\r\n");
     assert_eq!(rig.take(idle), "+PONG\r\n");
     reload(&mut rig, None);
+    rig.advance(Duration::from_millis(11));
     assert!(rig.is_closed(idle) && !rig.is_closed(busy));
     let server = rig.server(0);
     rig.feed(server, b"$1\r\n1\r\n");
@@ -204,6 +205,7 @@ fn a_client_of_a_pool_that_is_gone_may_ask_once_and_is_not_waited_for() {
     let server = rig.server(0);
     rig.feed(server, b"$1\r\n1\r\n");
     reload(&mut rig, None);
+    rig.advance(Duration::from_millis(11));
     assert!(rig.is_closed(early) && rig.is_closed(server));
     let (silent, asking) = (rig.client(), rig.client());
     rig.feed(asking, &get("a"));

@@ -197,12 +197,12 @@ impl<'a> Service<'a> {
 
     /// There is no successor.
     fn go_on(&mut self, error: &RestartError) {
-        error!("{error}; this process goes on");
         self.attempt = None;
         // The other may have come as far as to write its own number.
         if let Err(text) = self.pid_file.claim() {
             error!("{text}");
         }
+        error!("{error}; this process goes on");
         if std::mem::take(&mut self.reload_waits) {
             self.reload();
         }
