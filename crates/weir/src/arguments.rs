@@ -87,6 +87,9 @@ pub(crate) struct Arguments {
     /// Answer `weir ctl` at this unix socket, to which only its owner may connect.
     #[arg(long, value_name = "PATH")]
     pub(crate) ctl_socket: Option<PathBuf>,
+    /// Reload the configuration file whenever it changes, as at SIGUSR1.
+    #[arg(long)]
+    pub(crate) watch: bool,
     /// How long a new process may take to serve after SIGUSR2, before it is given up, in seconds.
     #[arg(long, value_name = "S", default_value_t = 30,
           value_parser = clap::value_parser!(u32).range(1..=3600))]

@@ -12,6 +12,7 @@ mod logging;
 mod restart;
 mod serve;
 mod service_manager;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::arguments::{Arguments, version_block};
 use crate::logging::Log;
 use crate::restart::{Program, inherit};
+use crate::watch::Watch;
 use crate::{daemon, logging, service_manager};
 
 /// How long clients may take to get their last answers after TERM or INT. A second signal ends the
@@ -74,6 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 /// What the main thread acts upon.
 enum Happening {
     Signal(i32),
+    /// The configuration file is another than before.
+    FileChanged,
     /// What became of a process that was to take the place of this one.
     Restarted(Result<Successor, RestartError>),
 }
@@ -106,6 +109,7 @@ impl<'a> Service<'a> {
         let (mut inherited, predecessor) = inherit().map_err(|error| {
             format!("can't take the listening sockets of the process to be replaced: {error}")
         })?;
+        let watch = arguments.watch.then(|| Watch::new(&arguments.conf_file));
         let (process, admin) = start(arguments, &mut inherited)?;
         if !process.answers(START_TIMEOUT) {
             return Err(format!("a worker does not answer within {START_TIMEOUT:?}"));
@@ -118,6 +122,10 @@ impl<'a> Service<'a> {
         }
         say_ready(predecessor, &inherited);
         service_manager::show_life(process.pulse());
+        if let Some(watch) = watch {
+            let happens = happens.clone();
+            watch.start(move || happens.send(Happening::FileChanged).is_ok());
+        }
         info!("weir runs");
         Ok(Service {
             arguments,
@@ -148,7 +156,7 @@ impl<'a> Service<'a> {
                 Happening::Signal(SIGTTOU) => {
                     info!(level = self.log.step(false), "log level lowered");
                 }
-                Happening::Signal(SIGUSR1) => self.reload(),
+                Happening::Signal(SIGUSR1) | Happening::FileChanged => self.reload(),
                 Happening::Signal(SIGUSR2) => self.restart(),
                 Happening::Signal(signal) => {
                     info!(signal, "signal received: stopping");
