@@ -12,7 +12,7 @@ use support::process::{
 };
 use support::servers::{Kind, Server};
 use support::weir::{Base, Pool, Weir};
-use support::wire::Wire;
+use support::wire::{Wire, request};
 
 /// The list of CPUs in which each worker's thread is allowed to run, by the worker's number.
 fn workers_cpus(weir: &Weir) -> Vec<String> {
@@ -107,6 +107,56 @@ fn no_worker_has_more_than_one_client_above_the_mean() {
             let most = *shares.iter().max().unwrap();
             assert!(most <= count / workers as u64 + 1, "{shares:?} on {base:?}");
         }
+    }
+}
+
+/// Clients that a pool may have. Odd: with two workers neither has a half of its own.
+const CLIENTS_MAX: usize = 7;
+
+/// A client that is let in gets its reply; one that is not finds its connection closed.
+fn is_let_in(wire: &mut Wire) -> bool {
+    let sent = wire.try_send(&request(&["PING"]));
+    let (reply, _) = wire.up_to(b"+PONG\r\n");
+    assert!(reply.is_empty() || sent.is_ok() && reply == b"+PONG\r\n");
+    !reply.is_empty()
+}
+
+/// Whichever worker accepts, and however the clients are spread: no more than the limit, and no
+/// fewer. Another pool is not concerned.
+#[test]
+fn the_limit_of_a_pools_clients_holds_for_all_workers_together() {
+    for base in Base::BOTH {
+        let servers = Server::pair(Kind::Redis);
+        let others = Server::pair(Kind::Memcached);
+        let limited = Pool::of(&servers).with(&format!("client_connections: {CLIENTS_MAX}"));
+        let weir = Weir::start(base, 2, &[limited, Pool::of(&others)]);
+        let let_in = |count: usize| -> Vec<Wire> {
+            let mut clients: Vec<Wire> = (0..count).map(|_| weir.wire(Kind::Redis)).collect();
+            clients.retain_mut(is_let_in);
+            clients
+        };
+        let mut clients = let_in(4 * CLIENTS_MAX);
+        assert_eq!(clients.len(), CLIENTS_MAX, "{base:?}");
+        assert_eq!(weir.counter(Kind::Redis, "client_connections"), CLIENTS_MAX as u64);
+        let refused = weir.counter(Kind::Redis, "client_refused");
+        assert_eq!(refused, 3 * CLIENTS_MAX as u64);
+        let mut unlimited: Vec<Wire> =
+            (0..4 * CLIENTS_MAX).map(|_| weir.wire(Kind::Memcached)).collect();
+        for client in &mut unlimited {
+            assert_eq!(Kind::Memcached.set(client, "k0", "v"), Kind::Memcached.stored());
+        }
+        // As many as go may come, again and again, whoever had them.
+        for leaving in [1, 3, CLIENTS_MAX] {
+            let left = clients.split_off(CLIENTS_MAX - leaving);
+            left.into_iter().for_each(Wire::reset);
+            let stay = (CLIENTS_MAX - leaving) as u64;
+            weir.until_counter(Kind::Redis, "client_connections", |count| count == stay);
+            clients.extend(let_in(2 * CLIENTS_MAX));
+            assert_eq!(clients.len(), CLIENTS_MAX, "{base:?} after {leaving} had left");
+            assert_eq!(weir.counter(Kind::Redis, "client_connections"), CLIENTS_MAX as u64);
+        }
+        assert!(shares(&weir).iter().all(|share| *share > 0), "both workers have clients");
+        assert!(clients.iter_mut().all(is_let_in), "those that were let in are served");
     }
 }
 
