@@ -12,7 +12,7 @@ mod support;
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -22,7 +22,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use support::generations::{Generations, install, install_script};
-use support::process::{TempDir, threads};
+use support::process::{TempDir, threads, weir};
 use support::servers::{Kind, Server, free_port};
 use support::weir::{Base, Pool, stats_at};
 use support::wire::{Ended, Wire, bulk, request};
@@ -200,6 +200,10 @@ fn go_on(shared: &Shared, clients: &[JoinHandle<Seen>]) {
     });
 }
 
+fn path_in(folder: &TempDir, name: &str) -> String {
+    folder.join(name).to_str().expect("names here are text").to_owned()
+}
+
 fn on_base(base: Base, workers: usize) -> Vec<String> {
     ["--event-base", base.name(), "--workers", &workers.to_string()].map(str::to_owned).to_vec()
 }
@@ -266,11 +270,10 @@ fn ten_restarts_under_load_lose_nothing_on_polling() {
 #[test]
 fn a_restart_that_fails_changes_nothing() {
     let servers = Server::pair(Kind::Redis);
-    let socket = |folder: &TempDir| folder.join("socket").to_str().unwrap().to_owned();
     let mut generations = Generations::start(|folder| {
         let mut arguments = on_base(Base::Uring, 2);
         arguments.extend(["--restart-timeout", "3"].map(str::to_owned));
-        (Pool::of(&servers).text(&socket(folder)), arguments)
+        (Pool::of(&servers).text(&path_in(folder, "socket")), arguments)
     });
     let path = generations.folder.join("socket");
     let mut client = UnixStream::connect(&path).unwrap();
@@ -400,14 +403,64 @@ fn the_new_process_has_the_pools_of_the_file() {
     }
 }
 
+/// The statistics, the monitoring and `weir ctl` are the new process's at once, while the old one
+/// still waits for a client.
+#[test]
+fn operators_are_answered_by_the_process_that_serves() {
+    // It takes connections and never answers.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let silent = [silent.local_addr().unwrap(); 2];
+    let ports = std::cell::Cell::new([0; 2]);
+    let mut generations = Generations::start(|folder| {
+        ports.set([free_port(), free_port()]);
+        let mut arguments = on_base(Base::Uring, 2);
+        arguments.extend(["--admin-addr".to_owned(), ports.get()[1].to_string()]);
+        arguments.extend(["--ctl-socket".to_owned(), path_in(folder, "ctl")]);
+        let listen = format!("127.0.0.1:{}", ports.get()[0]);
+        (Pool::new(Kind::Redis, &silent).text(&listen), arguments)
+    });
+    let [own, monitored] = ports.get().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let (ctl, stats) = (generations.folder.join("ctl"), generations.folder.join("stats"));
+    let mut waiting = Wire::connect(own);
+    waiting.send(b"GET k0\r\n");
+    until("the request is on its way", || {
+        (stats_at(&stats)["redis"]["client_requests"] == 1).then_some(())
+    });
+    let ask = |words: &[&str]| {
+        weir().args(["ctl", "--socket"]).arg(&ctl).args(words).output().expect("it can be started")
+    };
+    generations.restart_by(|_| assert!(ask(&["upgrade"]).status.success()));
+    let serves = |pid: u32| {
+        let status = ask(&["--json", "status"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["process"] == pid && status["state"] == "serving"
+    };
+    until("the new process answers, and only that", || {
+        (0..10).all(|_| serves(generations.pid())).then_some(())
+    });
+    for _ in 0..10 {
+        assert_eq!(stats_at(&stats)["redis"]["client_requests"], 0, "the old one has counted 1");
+        let mut monitor = TcpStream::connect(monitored).unwrap();
+        monitor.write_all(b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        monitor.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+    assert!(!generations.first.has_ended(), "it waits for the client");
+    waiting.reset();
+    assert_eq!(generations.first.end_status().code(), Some(0));
+    assert!(serves(generations.pid()), "the paths are still there");
+    generations.stop();
+    assert!(!ctl.exists() && !stats.exists());
+}
+
 /// A second signal while a restart is under way starts no second process, and one that ends the
 /// old process ends the new one, too.
 #[test]
 fn a_restart_under_way_is_not_started_again_and_ends_with_the_process() {
     let servers = Server::pair(Kind::Redis);
     let mut generations = Generations::start(|folder| {
-        let socket = folder.join("socket");
-        (Pool::of(&servers).text(socket.to_str().unwrap()), on_base(Base::Polling, 1))
+        (Pool::of(&servers).text(&path_in(folder, "socket")), on_base(Base::Polling, 1))
     });
     let started = generations.folder.join("started");
     let text = format!("echo $$ >> {}; exec sleep 1000", started.display());

@@ -69,8 +69,13 @@ impl Generations {
 
     /// Replaces the process that serves, and waits until the new one does.
     pub(crate) fn restart(&mut self) {
+        self.restart_by(|generations| generations.signal(Signal::USR2));
+    }
+
+    /// As `restart`; `ask` asks the process for it.
+    pub(crate) fn restart_by(&mut self, ask: impl Fn(&Generations)) {
         let count = self.output().matches(SERVES).count();
-        self.signal(Signal::USR2);
+        ask(self);
         until("the new process serves", || {
             (self.output().matches(SERVES).count() > count).then_some(())
         });
