@@ -125,16 +125,22 @@ impl Drop for Generations {
 
 /// Puts the program into the folder, in the place of what has this name.
 pub(crate) fn install(folder: &TempDir, name: &str) {
-    fs::copy(weir_path(), folder.join("new")).expect("there is room for a copy");
+    run(Command::new("cp").arg(weir_path()).arg(folder.join("new")));
     fs::rename(folder.join("new"), folder.join(name)).expect("it is one folder");
 }
 
 /// Puts a script into the folder, in the place of what has this name.
 pub(crate) fn install_script(folder: &TempDir, name: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(folder.join("new"), format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(folder.join("new"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(folder.join("new"), folder.join(name)).unwrap();
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    run(Command::new("sh").args(["-c", write]).arg(folder.join("new")).arg(text));
+    fs::rename(folder.join("new"), folder.join(name)).expect("it is one folder");
+}
+
+/// Files that are to be run are written by other processes: this one has several threads, and a
+/// program that one of them starts may hold a file that another writes to, which can't be run then.
+fn run(command: &mut Command) {
+    let output = command.output().expect("it can be started");
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// Gone, or waiting for whoever inherits the dead of this machine.
