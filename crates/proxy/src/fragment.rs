@@ -32,8 +32,9 @@ pub(crate) struct SplitScratch {
 }
 
 impl SplitScratch {
-    /// Numbers the servers that own a key, by their index. Returns how many there are.
-    fn number_parts(&mut self, servers_count: usize) -> usize {
+    /// Numbers the servers that own a key, by their index. Returns how many there are, and the part
+    /// of each key.
+    fn number_parts(&mut self, servers_count: usize) -> (usize, Vec<u32>) {
         self.parts.clear();
         self.parts.resize(servers_count, NO_PART);
         for server in &self.servers {
@@ -44,24 +45,26 @@ impl SplitScratch {
             *part = count;
             count += 1;
         }
-        self.group(count as usize);
-        count as usize
+        let part_of_key: Vec<u32> =
+            self.servers.iter().map(|server| self.parts[*server as usize]).collect();
+        self.group(count as usize, &part_of_key);
+        (count as usize, part_of_key)
     }
 
     /// A counting sort of the keys by their part.
-    fn group(&mut self, parts_count: usize) {
+    fn group(&mut self, parts_count: usize, part_of_key: &[u32]) {
         self.starts.clear();
         self.starts.resize(parts_count + 1, 0);
-        for server in &self.servers {
-            self.starts[self.parts[*server as usize] as usize + 1] += 1;
+        for part in part_of_key {
+            self.starts[*part as usize + 1] += 1;
         }
         for part in 0..parts_count {
             self.starts[part + 1] += self.starts[part];
         }
         self.picks.clear();
-        self.picks.resize(self.servers.len(), 0);
-        for (key, server) in (0..).zip(&self.servers) {
-            let next = &mut self.starts[self.parts[*server as usize] as usize];
+        self.picks.resize(part_of_key.len(), 0);
+        for (key, part) in (0..).zip(part_of_key) {
+            let next = &mut self.starts[*part as usize];
             self.picks[*next as usize] = key;
             *next += 1;
         }
@@ -97,9 +100,7 @@ impl Proxy {
         if lowest == highest && !pool.options.protocol.responses_name_keys() {
             return Some(Ok(lowest as usize));
         }
-        let parts_count = scratch.number_parts(pool.servers.len());
-        let mut part_of_key: Vec<u32> =
-            scratch.servers.iter().map(|server| scratch.parts[*server as usize]).collect();
+        let (parts_count, mut part_of_key) = scratch.number_parts(pool.servers.len());
         if self.canaries.sings(Canary::FragmentsSwapped) {
             part_of_key.reverse();
         }

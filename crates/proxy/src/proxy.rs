@@ -20,7 +20,7 @@ use crate::fragment::SplitScratch;
 use crate::hold::Held;
 use crate::options::{PoolOptions, WorkerLimits};
 use crate::pool::Pool;
-use crate::request::{Owner, Record, Reply};
+use crate::request::{NONE, Owner, Record, Reply};
 use crate::server::ServerConn;
 use crate::slow_log::{SlowLog, SlowRequest};
 use crate::stats::WorkerStats;
@@ -337,7 +337,9 @@ impl Proxy {
                     self.slow_log.log(pool, client, key, request);
                 }
                 // For most there is no more to do.
-                if !client.requests.is_empty() || client.is_watched() || self.ending {
+                let next = client.requests.head();
+                let follows = next != NONE && self.records.at(next).is_answered();
+                if follows || client.is_watched() || self.ending {
                     self.release(key);
                 }
                 return;

@@ -4,7 +4,7 @@
 
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{Joined, Place, ROWS};
-use crate::redis::{push_bulk, push_header, response};
+use crate::redis::{push_bulk, push_header, response, usual_bulk};
 use crate::{Framed, KeySpan, Limits, Part, Request, ResponseState};
 
 /// See [`crate::Protocol::plan_join`].
@@ -139,6 +139,9 @@ fn join_array<'a>(plan: &Plan, parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<
 /// framer.
 #[inline]
 fn element_size(rest: &[u8]) -> Option<usize> {
+    if let Some((_, end)) = usual_bulk(rest) {
+        return Some(end + 2);
+    }
     if rest.first() == Some(&b'$')
         && let NumberLine::Whole { value, next } = decimal::number_line(rest, 1)
     {

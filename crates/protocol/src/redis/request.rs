@@ -10,7 +10,7 @@
 
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{self, Place, Row};
-use crate::redis::{inline, push_request, reply, usual};
+use crate::redis::{inline, push_request, reply, usual, usual_bulk};
 use crate::{
     Expect, Forward, Handshake, KeySpan, Limits, Parsed, Request, RequestState, Route, Scratch,
     Span, Then,
@@ -145,6 +145,11 @@ pub(super) enum Fault {
 /// Reads the argument whose header starts at `at`.
 #[inline]
 pub(super) fn argument_at(bytes: &[u8], at: usize, limits: &Limits) -> Argument {
+    if let Some((start, end)) = bytes.get(at..).and_then(usual_bulk)
+        && at + end + 2 <= limits.request_size_max
+    {
+        return Argument::Whole(Span { start: (at + start) as u32, end: (at + end) as u32 });
+    }
     match bytes.get(at) {
         Some(b'$') => {}
         Some(_) => return Argument::Bad(Fault::Type),

@@ -2,6 +2,7 @@
 //! counted, not descended into, so depth costs nothing, and bodies are skipped, not looked at.
 
 use crate::decimal::{self, NumberLine};
+use crate::redis::usual_bulk;
 use crate::{Framed, Limits, ResponseState};
 
 /// The smallest element is `+` and a line end.
@@ -17,6 +18,17 @@ pub fn frame(state: &mut ResponseState, bytes: &[u8], limits: &Limits) -> Framed
     let mut left = state.elements_left.max(1);
     let mut searched = state.searched as usize;
     while left > 0 {
+        if let Some((_, end)) = usual_bulk(&bytes[at..])
+            && at + end + 2 <= limits.response_size_max
+        {
+            (at, searched) = (at + end + 2, 0);
+            left -= 1;
+            if left * ELEMENT_SIZE_MIN > (limits.response_size_max - at) as u64 {
+                *state = ResponseState::default();
+                return Framed::Broken("response too large");
+            }
+            continue;
+        }
         match element_at(bytes, at, searched, limits) {
             Element::Whole { next, elements } => {
                 at = next;
