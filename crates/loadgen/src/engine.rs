@@ -137,7 +137,8 @@ pub fn run(
     if options.event_base != BaseChoice::Readiness {
         match event::uring_supported() {
             Ok(tier) => {
-                let make = move || event::Uring::new(event::UringOptions::new(tier));
+                let options_of_base = uring_options(tier);
+                let make = move || event::Uring::new(options_of_base);
                 return run_on(plan, options, "io_uring", make, ready, progress);
             }
             Err(refused) if options.event_base == BaseChoice::Uring => {
@@ -151,6 +152,16 @@ pub fn run(
     }
     let make = || Readiness::new(ReadinessOptions::default());
     run_on(plan, options, "readiness", make, ready, progress)
+}
+
+/// Where receives share buffers a few are enough, and those stay in the cache.
+#[cfg(target_os = "linux")]
+fn uring_options(tier: event::Tier) -> event::UringOptions {
+    let mut options = event::UringOptions::new(tier);
+    if tier.incremental {
+        options.server_buffers = event::ReceiveBuffers { count: 8, size: 32 << 10 };
+    }
+    options
 }
 
 fn run_on<B, F>(

@@ -18,6 +18,7 @@ pub mod rng;
 pub mod server;
 pub mod stats;
 pub mod summary;
+pub mod template;
 pub mod verdict;
 pub mod verify;
 pub mod wire;

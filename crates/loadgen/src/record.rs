@@ -45,6 +45,12 @@ impl Latency {
         self.0.record(ns).is_ok()
     }
 
+    /// Records a value so many times. `false` when it is beyond the largest.
+    #[inline]
+    pub fn record_n(&mut self, ns: u64, count: u64) -> bool {
+        self.0.record_n(ns, count).is_ok()
+    }
+
     /// Records zero so many times.
     pub fn record_zeros(&mut self, count: u64) {
         if count > 0 {

@@ -141,7 +141,42 @@ fn block(bytes: &[u8], start: usize, size: usize) -> Option<Result<&[u8], ()>> {
     Some(if end == b"\r\n" { Ok(&bytes[start..start + size]) } else { Err(()) })
 }
 
+/// A bulk string whose length has at most four digits, which most replies are, without a search
+/// for the end of the line. `None` for all else, and for what is not whole.
+#[inline]
+fn short_bulk(bytes: &[u8]) -> Option<Read<'_>> {
+    if bytes.first() != Some(&b'$') {
+        return None;
+    }
+    let (mut at, mut size) = (1, 0);
+    while let Some(digit @ 0..=9) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')) {
+        size = size * 10 + digit as usize;
+        at += 1;
+        if at > 5 {
+            return None;
+        }
+    }
+    let end = at + 2 + size;
+    if at == 1 || bytes.len() < end + 2 {
+        return None;
+    }
+    let line_ends = bytes[at..at + 2] == *b"\r\n" && bytes[end..end + 2] == *b"\r\n";
+    let reply = Reply::Value { key: None, bytes: &bytes[at + 2..end] };
+    line_ends.then_some(Read::Whole(end + 2, reply))
+}
+
+#[inline]
 fn redis(bytes: &[u8], wire: Wire) -> Read<'_> {
+    if let Some(read) = short_bulk(bytes) {
+        return read;
+    }
+    if bytes.starts_with(b"+OK\r\n") {
+        return Read::Whole(5, Reply::Done);
+    }
+    any_redis(bytes, wire)
+}
+
+fn any_redis(bytes: &[u8], wire: Wire) -> Read<'_> {
     let Some(&kind) = bytes.first() else {
         return Read::Incomplete;
     };

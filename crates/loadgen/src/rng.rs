@@ -22,7 +22,13 @@ impl Rng {
     /// A generator for item `number` of the stream `seed`.
     #[inline]
     pub fn new(seed: u64, number: u64) -> Rng {
-        Rng(mix(seed) ^ mix(number.wrapping_mul(0xD1B5_4A32_D192_ED03)))
+        Rng::of_mixed(mix(seed), number)
+    }
+
+    /// As [`Rng::new`], for a seed that has been mixed already: for those made for each request.
+    #[inline]
+    pub fn of_mixed(mixed_seed: u64, number: u64) -> Rng {
+        Rng(mixed_seed ^ mix(number.wrapping_mul(0xD1B5_4A32_D192_ED03)))
     }
 
     /// 64 random bits.

@@ -13,23 +13,69 @@ use crate::workload::plan::Part;
 use crate::workload::stream::{Request, multi_keys};
 use crate::workload::value::{Versions, Violation};
 
-/// Keys whose versions are followed, per thread: 16 bytes each. With more keys the rest is checked
+/// Keys whose versions are followed, per thread: 8 bytes each. With more keys the rest is checked
 /// for everything but age.
 pub const TRACKED_KEYS_MAX: u64 = 1 << 20;
 
 /// What is known of one key.
-#[derive(Debug, Clone, Copy, Default)]
-struct Entry {
-    /// No older version may be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Known {
+    /// No older version may be read; 0 when that is not known.
     floor: u32,
     /// The last version that was sent.
     newest: u32,
-    /// The first version of the writes that are under way together: any of them may be the last.
+    /// The first version of the writes that are under way together: any of them may be the last. 0
+    /// when that is not known any more.
     group: u32,
-    /// How many are under way, or whose end will never be known.
-    under_way: u16,
+    /// How many are under way, or whose end will never be known; [`FIELD_MAX`] stands for any more.
+    under_way: u32,
     /// It may be gone: deleted, or never written.
     may_miss: bool,
+}
+
+/// [`Known`] in 8 bytes: the tables are read for each request, in no order, and half the size
+/// stays in the cache. What is far behind the newest version is forgotten, which makes the check of
+/// that key weaker.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    newest: u32,
+    /// From the lowest bit: how far the floor is behind the newest, how far the group is, how many
+    /// are under way ([`FIELD_BITS`] each), and whether it may be gone.
+    rest: u32,
+}
+
+const FIELD_BITS: u32 = 10;
+const FIELD_MAX: u32 = (1 << FIELD_BITS) - 1;
+
+impl Entry {
+    #[inline]
+    fn unpack(self) -> Known {
+        let field = |at: u32| self.rest >> (at * FIELD_BITS) & FIELD_MAX;
+        let back = |lag| if lag == FIELD_MAX { 0 } else { self.newest - lag };
+        Known {
+            floor: back(field(0)),
+            newest: self.newest,
+            group: back(field(1)),
+            under_way: field(2),
+            may_miss: self.rest >> (3 * FIELD_BITS) != 0,
+        }
+    }
+
+    #[inline]
+    fn pack(known: Known) -> Entry {
+        let lag = |version: u32| (known.newest - version).min(FIELD_MAX);
+        let rest = lag(known.floor)
+            | lag(known.group) << FIELD_BITS
+            | known.under_way << (2 * FIELD_BITS)
+            | u32::from(known.may_miss) << (3 * FIELD_BITS);
+        Entry { newest: known.newest, rest }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.unpack();
+        change(&mut known);
+        *self = Entry::pack(known);
+    }
 }
 
 /// What a request must remember until its reply.
@@ -37,11 +83,15 @@ struct Entry {
 pub struct Expect {
     /// The floor of its key when it was sent.
     pub floor: u32,
-    /// The version that it writes.
+    /// The version that it writes; of a read the newest that had been sent, [`ANY_VERSION`] where
+    /// none is known.
     pub version: u32,
     /// Whether a miss is right.
     pub may_miss: bool,
 }
+
+/// See [`Expect::version`].
+const ANY_VERSION: u32 = u32::MAX;
 
 /// How a request ended, when it ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +113,12 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Verifier {
     part: Part,
+    /// By key; empty where all keys are `alike`, or none is followed.
     values: Vec<Entry>,
-    counters: Vec<Entry>,
+    /// What is known of each key of a load that only reads.
+    alike: Option<Known>,
+    /// The last answer of each counter.
+    counters: Vec<u32>,
     text: Vec<u8>,
     keys: Vec<u64>,
     serial: u64,
@@ -76,60 +130,79 @@ impl Verifier {
         let own = plan.keys.count().div_ceil(part.count).min(TRACKED_KEYS_MAX) as usize;
         let (counters, values) = plan.uses();
         let track = plan.verify() != Verify::Off;
+        let own = if track { own } else { 0 };
         // Until a key has been written by this run it may well be missing.
-        let entry = Entry { may_miss: true, ..Entry::default() };
-        let table = |used: bool| vec![entry; if used && track { own } else { 0 }];
+        let known = Known { may_miss: true, ..Known::default() };
+        let alike = (track && plan.only_reads()).then_some(known);
         Verifier {
             part,
-            values: table(values),
-            counters: table(counters),
+            values: vec![Entry::pack(known); if values && alike.is_none() { own } else { 0 }],
+            alike,
+            counters: vec![0; if counters { own } else { 0 }],
             text: Vec::new(),
             keys: Vec::new(),
             serial: 0,
         }
     }
 
+    /// Where a key's entry is, if this part owns the key.
     #[inline]
-    fn entry(&mut self, kind: KeyKind, key: u64) -> Option<&mut Entry> {
-        if !self.part.owns(key) {
-            return None;
+    fn place(&self, key: u64) -> usize {
+        match self.part {
+            _ if !self.part.owns(key) => usize::MAX,
+            Part { count: 1, .. } => key as usize,
+            Part { count, .. } => (key / count) as usize,
         }
-        let table = match kind {
-            KeyKind::Value => &mut self.values,
-            KeyKind::Counter => &mut self.counters,
-        };
-        table.get_mut((key / self.part.count) as usize)
+    }
+
+    /// Brings what is known of keys into the cache: one after the other the reads would wait for
+    /// memory, together they wait once.
+    pub fn touch(&self, keys: impl Iterator<Item = u64>) {
+        let touched = keys.filter_map(|key| self.values.get(self.place(key)));
+        std::hint::black_box(touched.fold(0, |all, entry| all ^ entry.rest));
+    }
+
+    #[inline]
+    fn entry(&mut self, key: u64) -> Option<&mut Entry> {
+        let place = self.place(key);
+        self.values.get_mut(place)
     }
 
     /// A write of a value is about to be sent (or a delete, which takes a version as well): the
     /// version that it must carry.
-    pub fn begin_write(&mut self, kind: KeyKind, key: u64, number: u64) -> Expect {
-        match self.entry(kind, key) {
-            None => Expect { version: number as u32, may_miss: true, floor: 0 },
-            Some(entry) => {
-                entry.newest = entry.newest.wrapping_add(1);
-                if entry.under_way == 0 {
-                    entry.group = entry.newest;
-                }
-                entry.under_way = entry.under_way.saturating_add(1);
-                let may_miss = entry.may_miss;
-                Expect { version: entry.newest, floor: entry.floor, may_miss }
-            }
+    pub fn begin_write(&mut self, key: u64, number: u64) -> Expect {
+        if self.alike.is_some() {
+            // The only write of each key, before the measurement.
+            return Expect { version: 1, may_miss: true, floor: 0 };
         }
+        let Some(entry) = self.entry(key) else {
+            return Expect { version: number as u32, may_miss: true, floor: 0 };
+        };
+        let mut known = entry.unpack();
+        known.newest = known.newest.saturating_add(1);
+        if known.under_way == 0 {
+            known.group = known.newest;
+        }
+        known.under_way = (known.under_way + 1).min(FIELD_MAX);
+        *entry = Entry::pack(known);
+        Expect { version: known.newest, floor: known.floor, may_miss: known.may_miss }
     }
 
     /// A write has been answered. Only when no other is under way it is known that what was there
     /// before is gone.
-    fn end_write(&mut self, kind: KeyKind, key: u64, stored: bool, deleted: bool) {
-        let Some(entry) = self.entry(kind, key) else { return };
-        if deleted {
-            entry.may_miss = true;
-        }
-        entry.under_way = entry.under_way.saturating_sub(1);
-        if entry.under_way == 0 && stored {
-            entry.floor = entry.group;
-            entry.may_miss = deleted;
-        }
+    fn end_write(&mut self, key: u64, stored: bool, deleted: bool) {
+        let Some(entry) = self.entry(key) else { return };
+        entry.change(|known| {
+            known.may_miss |= deleted;
+            // So many that they were not counted: none of them is known to be the last.
+            if known.under_way < FIELD_MAX {
+                known.under_way = known.under_way.saturating_sub(1);
+            }
+            if known.under_way == 0 && stored {
+                known.floor = known.floor.max(known.group);
+                known.may_miss = deleted;
+            }
+        });
     }
 
     /// What a request must remember, when it is sent.
@@ -137,37 +210,48 @@ impl Verifier {
     pub fn begin(&mut self, plan: &Plan, request: &Request) -> Expect {
         let key = request.key;
         match plan.ops[request.op as usize] {
-            Op::Set | Op::Insert | Op::Add | Op::Rmw => {
-                self.begin_write(KeyKind::Value, key, request.number)
-            }
+            Op::Set | Op::Insert | Op::Add | Op::Rmw => self.begin_write(key, request.number),
             Op::Delete => {
-                // From now on a miss is right.
-                if let Some(entry) = self.entry(KeyKind::Value, key) {
-                    entry.may_miss = true;
-                }
-                self.begin_write(KeyKind::Value, key, request.number)
+                self.may_be_gone(key);
+                self.begin_write(key, request.number)
             }
-            Op::Incr => match self.entry(KeyKind::Counter, key) {
-                None => Expect::default(),
-                Some(entry) => Expect { floor: entry.floor, ..Expect::default() },
-            },
-            Op::Get | Op::Touch => match self.entry(KeyKind::Value, key) {
-                None => Expect { may_miss: true, ..Expect::default() },
-                Some(entry) => Expect { floor: entry.floor, version: 0, may_miss: entry.may_miss },
-            },
+            Op::Incr => {
+                let floor = self.counters.get(self.place(key)).copied().unwrap_or(0);
+                Expect { floor, ..Expect::default() }
+            }
+            Op::Get | Op::Touch => {
+                let known = self.alike.or_else(|| self.entry(key).map(|entry| entry.unpack()));
+                match known {
+                    None => Expect { may_miss: true, version: ANY_VERSION, floor: 0 },
+                    Some(Known { floor, newest, may_miss, .. }) => {
+                        Expect { floor, version: newest, may_miss }
+                    }
+                }
+            }
             Op::Mget | Op::Scan | Op::Ping => Expect { may_miss: true, ..Expect::default() },
+        }
+    }
+
+    /// All keys were written before the measurement, but for so many that could not be.
+    pub fn end_prefill(&mut self, failed: u64) {
+        if let Some(known) = &mut self.alike {
+            known.newest = 1;
+            // Which keys failed is not followed, so after that any may be missing.
+            (known.floor, known.may_miss) = (u32::from(failed == 0), failed > 0);
         }
     }
 
     /// One of the keys was written before the measurement.
     pub fn prefilled(&mut self, kind: KeyKind, key: u64) {
-        match kind {
-            KeyKind::Value => self.end_write(kind, key, true, false),
-            KeyKind::Counter => {
-                if let Some(entry) = self.entry(kind, key) {
-                    *entry = Entry::default();
-                }
-            }
+        if kind == KeyKind::Value {
+            self.end_write(key, true, false);
+        }
+    }
+
+    /// From now on a miss is right.
+    fn may_be_gone(&mut self, key: u64) {
+        if let Some(entry) = self.entry(key) {
+            entry.change(|known| known.may_miss = true);
         }
     }
 
@@ -182,12 +266,12 @@ impl Verifier {
         reply: Reply<'_>,
     ) -> Result<Answer, Violation> {
         let op = plan.ops[request.op as usize];
-        let writes = matches!(op, Op::Set | Op::Insert | Op::Add | Op::Delete)
-            || (op == Op::Rmw && nth == 1);
         if let Reply::Error(_) = reply {
+            let writes = matches!(op, Op::Set | Op::Insert | Op::Add | Op::Delete)
+                || (op == Op::Rmw && nth == 1);
             if writes {
                 // It may or may not have been done: like a lost one, but the next may follow.
-                self.end_write(KeyKind::Value, request.key, false, op == Op::Delete);
+                self.end_write(request.key, false, op == Op::Delete);
             }
             return Ok(Answer::Refused);
         }
@@ -196,24 +280,20 @@ impl Verifier {
         }
         match (op, reply) {
             (Op::Get, _) => self.read_one(plan, request.key, expect, reply),
-            (Op::Rmw, _) if nth == 0 => {
-                // The version of its own write is newer than anything that may be read before it.
-                let expect = Expect { version: 0, ..*expect };
-                self.read_one(plan, request.key, &expect, reply)
-            }
+            (Op::Rmw, _) if nth == 0 => self.read_one(plan, request.key, expect, reply),
             (Op::Mget | Op::Scan, _) => self.read_many(plan, request, nth, reply),
             (Op::Set | Op::Insert | Op::Rmw, Reply::Done) => {
-                self.end_write(KeyKind::Value, request.key, true, false);
+                self.end_write(request.key, true, false);
                 Ok(Answer::Done)
             }
             // SET NX that did nothing answers null, `add` NOT_STORED.
             (Op::Add, Reply::Done | Reply::NotStored | Reply::Miss) => {
                 let stored = reply == Reply::Done;
-                self.end_write(KeyKind::Value, request.key, stored, false);
+                self.end_write(request.key, stored, false);
                 Ok(Answer::Done)
             }
             (Op::Delete, Reply::Done | Reply::Miss | Reply::Number(0 | 1)) => {
-                self.end_write(KeyKind::Value, request.key, true, true);
+                self.end_write(request.key, true, true);
                 Ok(Answer::Done)
             }
             (Op::Incr, Reply::Number(value)) => self.counted(request.key, expect, value),
@@ -233,10 +313,8 @@ impl Verifier {
     /// The reply of a request will never come: it may yet be carried out, at any time.
     pub fn lost(&mut self, plan: &Plan, request: &Request) {
         // Its write stays under way for ever, so the floor of its key stays where it is.
-        if plan.ops[request.op as usize] == Op::Delete
-            && let Some(entry) = self.entry(KeyKind::Value, request.key)
-        {
-            entry.may_miss = true;
+        if plan.ops[request.op as usize] == Op::Delete {
+            self.may_be_gone(request.key);
         }
     }
 
@@ -246,8 +324,9 @@ impl Verifier {
         if value <= i64::from(expect.floor) {
             return Err(Violation::Stale);
         }
-        if let Some(entry) = self.entry(KeyKind::Counter, key) {
-            entry.floor = entry.floor.max(u32::try_from(value).unwrap_or(u32::MAX - 1));
+        let place = self.place(key);
+        if let Some(last) = self.counters.get_mut(place) {
+            *last = (*last).max(u32::try_from(value).unwrap_or(u32::MAX - 1));
         }
         Ok(Answer::Done)
     }
@@ -264,7 +343,8 @@ impl Verifier {
                 if let Some(text) = text {
                     self.same_key(plan, key, text)?;
                 }
-                self.value(plan, key, expect.floor, bytes)?;
+                let versions = Versions { floor: expect.floor, newest: expect.version };
+                self.value(plan, key, versions, bytes)?;
                 Ok(Answer::Read { hits: 1, misses: 0 })
             }
             Reply::Miss if plan.settings.must_hit && !expect.may_miss => {
@@ -275,14 +355,32 @@ impl Verifier {
         }
     }
 
-    fn value(&mut self, plan: &Plan, key: u64, floor: u32, bytes: &[u8]) -> Result<u32, Violation> {
+    #[inline]
+    fn value(
+        &mut self,
+        plan: &Plan,
+        key: u64,
+        versions: Versions,
+        bytes: &[u8],
+    ) -> Result<u32, Violation> {
         self.serial += 1;
         let full = plan.verify() == Verify::Full || self.serial.is_multiple_of(64);
-        let versions = match self.entry(KeyKind::Value, key) {
-            None => Versions { floor: 0, newest: 0, tracked: false },
-            Some(entry) => Versions { floor, newest: entry.newest, tracked: true },
-        };
-        plan.values.check(bytes, key, plan.size_of(key), versions, full)
+        let size = plan.size_of(key);
+        match plan.values.check(bytes, key, size, versions, full) {
+            Err(Violation::UnknownVersion) => {
+                // It may have been written after the read was sent.
+                let versions = Versions { newest: self.newest(key), ..versions };
+                plan.values.check(bytes, key, size, versions, full)
+            }
+            checked => checked,
+        }
+    }
+
+    fn newest(&mut self, key: u64) -> u32 {
+        match self.alike {
+            Some(known) => known.newest,
+            None => self.entry(key).map_or(ANY_VERSION, |entry| entry.newest),
+        }
     }
 
     fn same_key(&mut self, plan: &Plan, key: u64, text: &[u8]) -> Result<(), Violation> {
@@ -343,7 +441,8 @@ impl Verifier {
             };
             hits += 1;
             left = left.saturating_sub(1);
-            verifier.value(plan, key, 0, bytes).map(|_| ())
+            let versions = Versions { floor: 0, newest: verifier.newest(key) };
+            verifier.value(plan, key, versions, bytes).map(|_| ())
         };
         match reply {
             Reply::Many(mut elements) => {
@@ -478,6 +577,53 @@ mod tests {
         for version in 1..=3 {
             let bytes = case.value(5, version);
             assert_eq!(case.read(5, &bytes), HIT);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_an_entry_makes_the_check_weaker_and_not_wrong() {
+        let known = Known { floor: 7, newest: 9, group: 8, under_way: 2, may_miss: true };
+        assert_eq!(Entry::pack(known).unpack(), known);
+        let far = Known { newest: 7 + FIELD_MAX, ..known };
+        let expected = Known { floor: 0, ..far };
+        assert_eq!(Entry::pack(far).unpack(), expected, "the floor is forgotten");
+        // More writes at once than are counted: none of them is known to be the last, ever.
+        let mut case = Case::new("");
+        let sent: Vec<_> = (0..2 * FIELD_MAX).map(|_| case.begin(Op::Set, 5)).collect();
+        for sent in sent {
+            case.end(sent, Reply::Done).expect("stored");
+        }
+        for version in [1, FIELD_MAX, 2 * FIELD_MAX] {
+            let bytes = case.value(5, version);
+            assert_eq!(case.read(5, &bytes), HIT);
+        }
+        let never = case.value(5, 2 * FIELD_MAX + 1);
+        assert_eq!(case.read(5, &never), Err(Violation::UnknownVersion));
+    }
+
+    #[test]
+    fn a_load_that_only_reads_knows_what_was_written_before_it() {
+        let settings = Settings::parse("must_hit = true\n[commands]\nget = 1").expect("good");
+        let plan = Plan::new(&settings, 9).expect("possible");
+        for failed in [0, 1] {
+            let mut verifier = Verifier::new(&plan, Part::WHOLE);
+            assert_eq!(verifier.begin_write(5, 0).version, 1);
+            verifier.prefilled(KeyKind::Value, 5);
+            verifier.end_prefill(failed);
+            let request = Request { number: 0, op: 0, key: 5 };
+            let expect = verifier.begin(&plan, &request);
+            let mut check = |reply| verifier.check(&plan, &request, &expect, 0, reply);
+            let value = |plan: &Plan, version| {
+                let mut bytes = Vec::new();
+                plan.values.write(5, version, plan.size_of(5), &mut bytes);
+                bytes
+            };
+            let (old, right, new) = (value(&plan, 0), value(&plan, 1), value(&plan, 2));
+            let mut read = |bytes| check(Reply::Value { key: None, bytes });
+            assert_eq!(read(&right), HIT);
+            assert_eq!(read(&new), Err(Violation::UnknownVersion));
+            assert_eq!(read(&old).is_err(), failed == 0);
+            assert_eq!(check(Reply::Miss).is_err(), failed == 0);
         }
     }
 

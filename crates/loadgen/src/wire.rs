@@ -5,6 +5,7 @@
 //! returns.
 
 use crate::rng::Rng;
+use crate::template::Template;
 use crate::workload::Plan;
 use crate::workload::file::{Op, Wire};
 use crate::workload::keys::KeyKind;
@@ -23,9 +24,43 @@ pub fn handshake(wire: Wire) -> (&'static [u8], u16) {
 pub struct Encoder {
     key: Vec<u8>,
     value: Vec<u8>,
+    request: Vec<u8>,
+    /// By [`Plan::ops`]; empty when none are wanted.
+    templates: Vec<Option<Template>>,
 }
 
 impl Encoder {
+    /// For the requests of a plan, as fast as can be.
+    pub fn new(plan: &Plan) -> Encoder {
+        let templates = (0..plan.ops.len()).map(|op| Template::new(plan, op as u8)).collect();
+        Encoder { templates, ..Encoder::default() }
+    }
+
+    /// The bytes of a request and the number of its replies; `version` is that of the value, if one
+    /// is written.
+    #[inline]
+    pub fn request(&mut self, plan: &Plan, request: &Request, version: u32) -> (&[u8], u16) {
+        let place = request.op as usize;
+        if matches!(self.templates.get(place), Some(Some(one)) if one.holds(request.key)) {
+            let template = self.templates[place].as_mut().expect("seen in the line above");
+            return template.fill(plan, request.key, version);
+        }
+        let mut bytes = std::mem::take(&mut self.request);
+        bytes.clear();
+        let replies = self.encode(plan, request, version, &mut bytes);
+        self.request = bytes;
+        (&self.request, replies)
+    }
+
+    /// The bytes of the request that writes a key before the measurement.
+    pub fn prefill(&mut self, plan: &Plan, kind: KeyKind, key: u64, version: u32) -> &[u8] {
+        let mut bytes = std::mem::take(&mut self.request);
+        bytes.clear();
+        self.encode_prefill(plan, kind, key, version, &mut bytes);
+        self.request = bytes;
+        &self.request
+    }
+
     /// Appends a request; `version` is that of the value, if one is written. Returns the number of
     /// replies.
     #[inline]
@@ -47,7 +82,7 @@ impl Encoder {
     }
 
     /// Appends the request that writes a key before the measurement.
-    pub fn encode_prefill(
+    fn encode_prefill(
         &mut self,
         plan: &Plan,
         kind: KeyKind,

@@ -66,10 +66,11 @@ pub struct Driver {
     actions: VecDeque<Action>,
     source: Source,
     encoder: Encoder,
-    scratch: Vec<u8>,
     buffers: Buffers,
     verifier: Verifier,
     record: Record,
+    /// Completions that are alike and not yet in the record.
+    alike: Alike,
     /// Start of the load, and the measured part of it.
     start: Time,
     measure_from: Time,
@@ -102,11 +103,11 @@ impl Driver {
             unstamped: Vec::with_capacity(connections as usize),
             actions: VecDeque::new(),
             source: Source::Idle,
-            encoder: Encoder::default(),
-            scratch: Vec::new(),
+            encoder: Encoder::new(&plan),
             buffers: Buffers::new(),
             verifier: Verifier::new(&plan, part),
             record: Record::new(plan.ops.len()),
+            alike: Alike::default(),
             start: Time::ZERO,
             measure_from: Time::ZERO,
             measure_until: Time::ZERO,
@@ -156,6 +157,7 @@ impl Driver {
 
     /// Takes the interval's record and goes on with an empty one.
     pub fn take_record(&mut self, empty: Record) -> Record {
+        self.flush_alike();
         self.record.slip_full.record_zeros(std::mem::take(&mut self.never_full));
         self.record.backlog = self.in_flight as u64 + self.source.due_count(self);
         std::mem::replace(&mut self.record, empty)
@@ -168,10 +170,14 @@ impl Driver {
 
     /// Starts the load. Intended starts count from `start`, which may lie ahead.
     pub fn start_load(&mut self, start: Time) {
+        if self.source.is_prefill() {
+            self.verifier.end_prefill(self.prefill_failed + self.in_flight as u64);
+        }
         self.start = start;
         self.measure_from = start + self.plan.warmup;
         self.measure_until = self.measure_from + self.plan.duration;
-        self.source = Source::load(&self.plan, self.part, self.measure_until.since(start));
+        let length = self.measure_until.since(start);
+        self.source = Source::load(&self.plan, self.part, length, &self.verifier);
     }
 
     /// When the measured time begins and ends.
@@ -196,7 +202,9 @@ impl Driver {
         for index in 0..self.sessions.len() {
             self.give_up(index, true);
         }
-        while let Some((t0_ns, op)) = self.source.next_unsent(&self.plan, self.start) {
+        while let Some((t0_ns, op)) =
+            self.source.next_unsent(&self.plan, &self.verifier, self.start)
+        {
             if t0_ns >= self.measure_from.as_ns() {
                 self.record.counts.unsent += 1;
                 self.measure_response(op, now.as_ns().saturating_sub(t0_ns));
@@ -227,7 +235,7 @@ impl Driver {
             if session.state != State::Up || session.sending || session.out.is_empty() {
                 continue;
             }
-            let chain = std::mem::take(&mut session.out);
+            let chain = session.out.take();
             session.sending = true;
             self.record.counts.sends += 1;
             self.record.counts.bytes_out += chain.len() as u64;
@@ -288,9 +296,9 @@ impl Driver {
         self.actions.push_back(Action::RecvStart(token));
         let (bytes, replies) = handshake(self.plan.wire());
         if replies > 0 {
+            self.sessions[index].out.push(bytes, &mut self.buffers);
             let request = Request { number: 0, op: 0, key: 0 };
-            let purpose = Purpose::Handshake;
-            self.push(index, bytes, request, purpose, Default::default(), replies, (0, 0, 0));
+            self.push(index, InFlight::new(request, Purpose::Handshake, replies));
         }
         self.offer(index);
     }
@@ -375,7 +383,8 @@ impl Driver {
             match reply::read(wire, &bytes[used..]) {
                 Read::Incomplete => return used,
                 Read::Broken(why) => {
-                    self.violated(index, Violation::Garbage, why);
+                    let front = self.sessions[index].in_flight.front().copied();
+                    self.violated(index, front.as_ref(), Violation::Garbage, why);
                     self.broken(index, None);
                     return bytes.len();
                 }
@@ -383,7 +392,7 @@ impl Driver {
                 Read::Whole(size, reply) => {
                     used += size;
                     if self.sessions[index].in_flight.is_empty() {
-                        self.violated(index, Violation::Unasked, "");
+                        self.violated(index, None, Violation::Unasked, "");
                         self.broken(index, None);
                         return bytes.len();
                     }
@@ -397,35 +406,48 @@ impl Driver {
     #[inline]
     fn handle_reply(&mut self, index: usize, reply: Reply<'_>) {
         self.replies_in_turn += 1;
-        let session = &mut self.sessions[index];
-        let front = session.in_flight.front_mut().expect("checked by the caller");
+        let in_flight = &mut self.sessions[index].in_flight;
+        let front = in_flight.front_mut().expect("checked by the caller");
         let nth = front.replies_seen;
         front.replies_seen += 1;
         front.replies_left -= 1;
         let is_last = front.replies_left == 0;
         let mut one = *front;
-        match one.purpose {
-            Purpose::Load => {
-                self.record.counts.verified += 1;
-                let checked =
-                    self.verifier.check(&self.plan, &one.request, &one.expect, nth, reply);
-                match checked {
-                    Ok(Answer::Read { hits, misses }) if one.measured => {
-                        self.record.counts.hits += u64::from(hits);
-                        self.record.counts.misses += u64::from(misses);
-                    }
-                    Ok(Answer::Refused) => one.failed = true,
-                    Ok(_) => {}
-                    Err(violation) => {
-                        self.violated(index, violation, "");
-                        one.failed = true;
-                    }
+        if is_last {
+            in_flight.pop_front();
+        }
+        if one.purpose == Purpose::Load {
+            self.record.counts.verified += 1;
+            match self.verifier.check(&self.plan, &one.request, &one.expect, nth, reply) {
+                Ok(Answer::Read { hits, misses }) if one.measured => {
+                    self.record.counts.hits += u64::from(hits);
+                    self.record.counts.misses += u64::from(misses);
+                }
+                Ok(Answer::Refused) => one.failed = true,
+                Ok(_) => {}
+                Err(violation) => {
+                    self.violated(index, Some(&one), violation, "");
+                    one.failed = true;
                 }
             }
+        } else {
+            self.handle_other_reply(index, &one, reply);
+        }
+        if is_last {
+            self.complete(index, &one);
+        } else if one.failed {
+            self.sessions[index].in_flight[0].failed = true;
+        }
+    }
+
+    /// A reply to what is no part of the load.
+    fn handle_other_reply(&mut self, index: usize, one: &InFlight, reply: Reply<'_>) {
+        match one.purpose {
+            Purpose::Load => {}
             Purpose::Handshake => {
                 if let Reply::Error(text) = reply {
                     let text = String::from_utf8_lossy(text).into_owned();
-                    self.violated(index, Violation::WrongKind, &text);
+                    self.violated(index, Some(one), Violation::WrongKind, &text);
                 }
             }
             Purpose::PrefillValue | Purpose::PrefillCounter if reply == Reply::Done => {
@@ -440,32 +462,39 @@ impl Driver {
                 }
             }
         }
-        let session = &mut self.sessions[index];
-        if is_last {
-            session.in_flight.pop_front();
-            self.complete(index, one);
-        } else if one.failed {
-            session.in_flight[0].failed = true;
-        }
     }
 
     /// A request has all its replies.
     #[inline]
-    fn complete(&mut self, index: usize, one: InFlight) {
+    fn complete(&mut self, index: usize, one: &InFlight) {
         self.in_flight -= 1;
         let now_ns = self.now.as_ns();
         if one.measured {
             self.record.counts.completed += 1;
             self.record.counts.errors += u64::from(one.failed);
-            let op = &mut self.record.ops[one.request.op as usize];
-            let fits = op.response.record(now_ns.saturating_sub(one.t0_ns))
-                && op.service.record(now_ns.saturating_sub(one.t2_ns));
-            self.record.counts.beyond_max += u64::from(!fits);
+            let (t0_ns, t2_ns) = (one.t0_ns, one.t2_ns);
+            let op = one.request.op;
+            if (op, now_ns, t0_ns, t2_ns) != self.alike.key() {
+                self.flush_alike();
+                self.alike = Alike { op, now_ns, t0_ns, t2_ns, count: 0 };
+            }
+            self.alike.count += 1;
         }
         if one.session_left > 0 {
             self.source.follow_up(now_ns, one.session_left);
         }
         self.offer(index);
+    }
+
+    /// Records what is alike.
+    fn flush_alike(&mut self) {
+        let Alike { op, now_ns, t0_ns, t2_ns, count } = std::mem::take(&mut self.alike);
+        if count > 0 {
+            let op = &mut self.record.ops[op as usize];
+            let fits = op.response.record_n(now_ns.saturating_sub(t0_ns), count)
+                && op.service.record_n(now_ns.saturating_sub(t2_ns), count);
+            self.record.counts.beyond_max += if fits { 0 } else { count };
+        }
     }
 
     fn measure_response(&mut self, op: u8, ns: u64) {
@@ -506,16 +535,25 @@ impl Driver {
     }
 
     fn issue_due(&mut self) {
-        for _ in 0..ISSUED_PER_TURN_MAX {
-            if !self.source.is_due(self.start, self.now, self.measure_until) {
-                return;
-            }
+        let mut left = ISSUED_PER_TURN_MAX;
+        while left > 0 && self.source.is_due(self.start, self.now, self.measure_until) {
             let Some(index) = self.take_free() else {
                 self.is_full = true;
                 return;
             };
-            let Some(due) = self.source.take(&self.plan, self.start, self.now) else { return };
-            self.issue(index, due);
+            // An open load goes to the connections in turn. What is always due fills one connection
+            // before the next, so that its memory is visited once.
+            let room = match self.source.is_always_due() {
+                true => self.depth() - self.sessions[index].in_flight.len(),
+                false => 1,
+            };
+            for _ in 0..room.min(left) {
+                let source = &mut self.source;
+                let due = source.take(&self.plan, &self.verifier, self.start, self.now);
+                let Some(due) = due else { break };
+                self.issue(index, due);
+                left -= 1;
+            }
             self.offer(index);
         }
     }
@@ -524,68 +562,49 @@ impl Driver {
     #[inline]
     fn issue(&mut self, index: usize, due: source::Due) {
         let source::Due { t0_ns, request, purpose, session_left } = due;
-        self.scratch.clear();
         let plan = &self.plan;
-        let (expect, replies) = match purpose {
+        let (expect, bytes, replies) = match purpose {
             Purpose::PrefillValue => {
-                let expect = self.verifier.begin_write(KeyKind::Value, request.key, 0);
+                let expect = self.verifier.begin_write(request.key, 0);
                 let (kind, key) = (KeyKind::Value, request.key);
-                self.encoder.encode_prefill(plan, kind, key, expect.version, &mut self.scratch);
-                (expect, 1)
+                (expect, self.encoder.prefill(plan, kind, key, expect.version), 1)
             }
             Purpose::PrefillCounter => {
-                let kind = KeyKind::Counter;
-                self.encoder.encode_prefill(plan, kind, request.key, 0, &mut self.scratch);
-                (Default::default(), 1)
+                let bytes = self.encoder.prefill(plan, KeyKind::Counter, request.key, 0);
+                (Default::default(), bytes, 1)
             }
             _ => {
                 let expect = self.verifier.begin(plan, &request);
-                let version = expect.version;
-                (expect, self.encoder.encode(plan, &request, version, &mut self.scratch))
+                let (bytes, replies) = self.encoder.request(plan, &request, expect.version);
+                (expect, bytes, replies)
             }
         };
+        self.sessions[index].out.push(bytes, &mut self.buffers);
         let full_ns = if t0_ns < self.full_until.as_ns() {
             self.full_until.min(self.now).as_ns().saturating_sub(t0_ns)
         } else {
             0
         };
-        let bytes = std::mem::take(&mut self.scratch);
-        self.push(index, &bytes, request, purpose, expect, replies, (t0_ns, full_ns, session_left));
-        self.scratch = bytes;
+        let measured = purpose == Purpose::Load
+            && (self.measure_from.as_ns()..self.measure_until.as_ns()).contains(&t0_ns);
+        let one = InFlight {
+            expect,
+            t0_ns,
+            full_ns,
+            session_left,
+            measured,
+            ..InFlight::new(request, purpose, replies)
+        };
+        self.push(index, one);
     }
 
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "the fields of what is made here")]
-    fn push(
-        &mut self,
-        index: usize,
-        bytes: &[u8],
-        request: Request,
-        purpose: Purpose,
-        expect: crate::verify::Expect,
-        replies: u16,
-        (t0_ns, full_ns, session_left): (u64, u64, u32),
-    ) {
-        let measured = purpose == Purpose::Load
-            && (self.measure_from.as_ns()..self.measure_until.as_ns()).contains(&t0_ns);
-        self.record.counts.sent += u64::from(measured);
+    fn push(&mut self, index: usize, one: InFlight) {
+        self.record.counts.sent += u64::from(one.measured);
         self.in_flight += 1;
         let session = &mut self.sessions[index];
-        session.out.push(bytes, &mut self.buffers);
         session.unstamped += 1;
-        session.in_flight.push_back(InFlight {
-            request,
-            purpose,
-            expect,
-            t0_ns,
-            t2_ns: 0,
-            full_ns,
-            session_left,
-            replies_left: replies,
-            replies_seen: 0,
-            measured,
-            failed: false,
-        });
+        session.in_flight.push_back(one);
         if !session.dirty {
             session.dirty = true;
             self.dirty.push(index as u32);
@@ -598,13 +617,20 @@ impl Driver {
         (session.token() == token).then_some(session.index as usize)
     }
 
-    fn violated(&mut self, index: usize, violation: Violation, detail: &str) {
+    /// `one` is the request that was answered wrongly.
+    #[cold]
+    fn violated(
+        &mut self,
+        index: usize,
+        one: Option<&InFlight>,
+        violation: Violation,
+        detail: &str,
+    ) {
         self.record.counts.violation(violation);
         if self.examples.len() >= EXAMPLES_MAX {
             return;
         }
-        let session = &self.sessions[index];
-        let about = match session.in_flight.front() {
+        let about = match one {
             None => "nothing in flight".to_owned(),
             Some(InFlight { purpose: Purpose::Load, request, .. }) => {
                 let mut key = Vec::new();
@@ -616,7 +642,7 @@ impl Driver {
             Some(one) => format!("{:?}", one.purpose),
         };
         let text = violation.text();
-        self.examples.push(format!("connection {}: {about}: {text} {detail}", session.index));
+        self.examples.push(format!("connection {index}: {about}: {text} {detail}"));
     }
 
     /// The connection can't be used any more: what was in flight is lost.
@@ -695,6 +721,24 @@ impl Driver {
                 _ => {}
             }
         }
+    }
+}
+
+/// Completions of one command with the same times: of a batch that was sent at once and answered at
+/// once. They are recorded together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Alike {
+    op: u8,
+    now_ns: u64,
+    t0_ns: u64,
+    t2_ns: u64,
+    count: u64,
+}
+
+impl Alike {
+    #[inline]
+    fn key(&self) -> (u8, u64, u64, u64) {
+        (self.op, self.now_ns, self.t0_ns, self.t2_ns)
     }
 }
 

@@ -65,6 +65,26 @@ pub(super) struct InFlight {
     pub(super) failed: bool,
 }
 
+impl InFlight {
+    /// One that no time is known of.
+    #[inline]
+    pub(super) fn new(request: Request, purpose: Purpose, replies: u16) -> InFlight {
+        InFlight {
+            request,
+            purpose,
+            expect: Expect::default(),
+            t0_ns: 0,
+            t2_ns: 0,
+            full_ns: 0,
+            session_left: 0,
+            replies_left: replies,
+            replies_seen: 0,
+            measured: false,
+            failed: false,
+        }
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Session {

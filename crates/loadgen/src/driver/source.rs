@@ -12,6 +12,7 @@ use base::Time;
 
 use super::Driver;
 use super::session::Purpose;
+use crate::verify::Verifier;
 use crate::workload::Plan;
 use crate::workload::file::Mode;
 use crate::workload::keys::KeyKind;
@@ -27,6 +28,59 @@ pub(super) struct Due {
     pub(super) session_left: u32,
 }
 
+/// Requests that are drawn ahead of their time, some at once, so that what is known of their keys
+/// comes from memory together and not one after the other.
+#[derive(Debug)]
+pub(super) struct Ahead<T> {
+    drawn: Vec<T>,
+    /// How many of them are taken.
+    taken: usize,
+}
+
+/// More are not under way to memory at once.
+const AHEAD_COUNT: usize = 32;
+
+impl<T: Copy> Ahead<T> {
+    fn new() -> Ahead<T> {
+        Ahead { drawn: Vec::with_capacity(AHEAD_COUNT), taken: 0 }
+    }
+
+    #[inline]
+    fn next(&self) -> Option<T> {
+        self.drawn.get(self.taken).copied()
+    }
+
+    /// Takes the next one; draws more when there is none behind it.
+    #[inline]
+    fn take(
+        &mut self,
+        verifier: &Verifier,
+        draw: impl FnMut() -> Option<T>,
+        request: fn(&T) -> &Request,
+    ) -> Option<T> {
+        let one = self.next()?;
+        self.taken += 1;
+        if self.taken == self.drawn.len() {
+            self.refill(verifier, draw, request);
+        }
+        Some(one)
+    }
+
+    fn refill(
+        &mut self,
+        verifier: &Verifier,
+        mut draw: impl FnMut() -> Option<T>,
+        request: fn(&T) -> &Request,
+    ) {
+        self.drawn.clear();
+        self.taken = 0;
+        self.drawn.extend(std::iter::from_fn(&mut draw).take(AHEAD_COUNT));
+        verifier.touch(self.drawn.iter().map(|one| request(one).key));
+    }
+}
+
+type Timed = (u64, Request);
+
 #[derive(Debug)]
 pub(super) enum Source {
     Idle,
@@ -41,11 +95,11 @@ pub(super) enum Source {
         stream: Stream,
         /// Nanoseconds after the start beyond which nothing begins.
         until_ns: u64,
-        next: Option<(u64, Request)>,
+        ahead: Ahead<Timed>,
     },
     Closed {
         stream: Stream,
-        next: Option<Request>,
+        ahead: Ahead<Request>,
     },
     PartlyOpen {
         /// Begins sessions.
@@ -74,17 +128,19 @@ impl Source {
         Source::Prefill { kinds, part, next: 0, count: plan.keys.count() }
     }
 
-    pub(super) fn load(plan: &Plan, part: Part, length: Duration) -> Source {
+    pub(super) fn load(plan: &Plan, part: Part, length: Duration, verifier: &Verifier) -> Source {
         let until_ns = length.as_nanos() as u64;
         let mut stream = Stream::new(plan, part);
         match plan.settings.mode {
             Mode::Open => {
-                let next = stream.next_timed(plan, until_ns);
-                Source::Open { stream, until_ns, next }
+                let mut ahead = Ahead::new();
+                ahead.refill(verifier, || stream.next_timed(plan, until_ns), |one| &one.1);
+                Source::Open { stream, until_ns, ahead }
             }
             Mode::Closed => {
-                let next = stream.next_request(plan);
-                Source::Closed { stream, next }
+                let mut ahead = Ahead::new();
+                ahead.refill(verifier, || stream.next_request(plan), |one| one);
+                Source::Closed { stream, ahead }
             }
             Mode::PartlyOpen { think_ms, .. } => {
                 let mut arrivals = Stream::new(plan, part);
@@ -100,13 +156,18 @@ impl Source {
         matches!(self, Source::Prefill { .. })
     }
 
+    /// The next request waits for room and for nothing else.
+    pub(super) fn is_always_due(&self) -> bool {
+        matches!(self, Source::Prefill { .. } | Source::Closed { .. })
+    }
+
     /// Nothing will come any more.
     pub(super) fn is_exhausted(&self, now: Time, until: Time) -> bool {
         match self {
             Source::Idle => true,
             Source::Prefill { kinds, .. } => kinds.is_empty(),
-            Source::Open { next, .. } => next.is_none(),
-            Source::Closed { next, .. } => next.is_none() || now >= until,
+            Source::Open { ahead, .. } => ahead.next().is_none(),
+            Source::Closed { ahead, .. } => ahead.next().is_none() || now >= until,
             Source::PartlyOpen { next, follow_ups, .. } => {
                 next.is_none() && (follow_ups.is_empty() || now >= until)
             }
@@ -126,10 +187,10 @@ impl Source {
         match self {
             Source::Idle => false,
             Source::Prefill { kinds, .. } => !kinds.is_empty(),
-            Source::Open { next, .. } => {
-                now >= start && next.as_ref().is_some_and(|next| next.0 <= since_ns)
+            Source::Open { ahead, .. } => {
+                now >= start && ahead.next().is_some_and(|next| next.0 <= since_ns)
             }
-            Source::Closed { next, .. } => now >= start && now < until && next.is_some(),
+            Source::Closed { ahead, .. } => now >= start && now < until && ahead.next().is_some(),
             Source::PartlyOpen { next, follow_ups, .. } => {
                 now >= start
                     && (next.is_some_and(|next| next.0 <= since_ns)
@@ -142,7 +203,13 @@ impl Source {
 
     /// Takes the request that is due.
     #[inline]
-    pub(super) fn take(&mut self, plan: &Plan, start: Time, now: Time) -> Option<Due> {
+    pub(super) fn take(
+        &mut self,
+        plan: &Plan,
+        verifier: &Verifier,
+        start: Time,
+        now: Time,
+    ) -> Option<Due> {
         let load = |t0_ns, request, session_left| {
             Some(Due { t0_ns, request, purpose: Purpose::Load, session_left })
         };
@@ -163,14 +230,13 @@ impl Source {
                 let request = Request { number: 0, op: 0, key };
                 Some(Due { t0_ns: now.as_ns(), request, purpose, session_left: 0 })
             }
-            Source::Open { stream, until_ns, next } => {
-                let (at_ns, request) = next.take()?;
-                *next = stream.next_timed(plan, *until_ns);
+            Source::Open { stream, until_ns, ahead } => {
+                let draw = || stream.next_timed(plan, *until_ns);
+                let (at_ns, request) = ahead.take(verifier, draw, |one| &one.1)?;
                 load(start.as_ns() + at_ns, request, 0)
             }
-            Source::Closed { stream, next } => {
-                let request = next.take()?;
-                *next = stream.next_request(plan);
+            Source::Closed { stream, ahead } => {
+                let request = ahead.take(verifier, || stream.next_request(plan), |one| one)?;
                 load(now.as_ns(), request, 0)
             }
             Source::PartlyOpen { arrivals, stream, until_ns, next, follow_ups, .. } => {
@@ -200,9 +266,11 @@ impl Source {
         match self {
             Source::Idle => None,
             Source::Prefill { kinds, .. } => (!kinds.is_empty()).then_some(driver.now),
-            Source::Open { next, .. } => next.as_ref().map(|next| start + ns(next.0)),
-            Source::Closed { next, .. } => (next.is_some() && driver.now < driver.measure_until)
-                .then_some(driver.now.max(start)),
+            Source::Open { ahead, .. } => ahead.next().map(|next| start + ns(next.0)),
+            Source::Closed { ahead, .. } => {
+                let is_due = ahead.next().is_some() && driver.now < driver.measure_until;
+                is_due.then_some(driver.now.max(start))
+            }
             Source::PartlyOpen { next, follow_ups, .. } => {
                 let begins = next.map(|next| start + ns(next.0));
                 // After the end no session goes on.
@@ -215,20 +283,24 @@ impl Source {
 
     /// About how many requests are due and were not sent.
     pub(super) fn due_count(&self, driver: &Driver) -> u64 {
-        let Source::Open { next: Some((at_ns, _)), .. } = self else {
-            return 0;
-        };
-        let late = driver.now.since(driver.start + ns(*at_ns));
+        let Source::Open { ahead, .. } = self else { return 0 };
+        let Some((at_ns, _)) = ahead.next() else { return 0 };
+        let late = driver.now.since(driver.start + ns(at_ns));
         let rate = driver.plan.settings.rate / driver.part.count as f64;
         (late.as_secs_f64() * rate) as u64
     }
 
     /// The next request that was due before the end and can't be sent any more, with its command.
-    pub(super) fn next_unsent(&mut self, plan: &Plan, start: Time) -> Option<(u64, u8)> {
+    pub(super) fn next_unsent(
+        &mut self,
+        plan: &Plan,
+        verifier: &Verifier,
+        start: Time,
+    ) -> Option<(u64, u8)> {
         match self {
-            Source::Open { stream, until_ns, next } => {
-                let (at_ns, request) = next.take()?;
-                *next = stream.next_timed(plan, *until_ns);
+            Source::Open { stream, until_ns, ahead } => {
+                let draw = || stream.next_timed(plan, *until_ns);
+                let (at_ns, request) = ahead.take(verifier, draw, |one| &one.1)?;
                 Some((start.as_ns() + at_ns, request.op))
             }
             Source::PartlyOpen { arrivals, stream, until_ns, next, .. } => {

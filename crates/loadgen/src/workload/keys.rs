@@ -158,6 +158,12 @@ impl KeySpace {
         (product % u128::from(self.count)) as u64
     }
 
+    /// How many digits the number of a key takes, if all texts of the kind have the same size.
+    pub fn digits_count(&self, kind: KeyKind) -> Option<usize> {
+        let head = self.prefix.len() + usize::from(kind == KeyKind::Counter);
+        (self.size.constant()? as usize).checked_sub(head)
+    }
+
     /// Appends the text of a key.
     #[inline]
     pub fn write(&self, kind: KeyKind, id: u64, out: &mut Vec<u8>) {
@@ -176,6 +182,35 @@ impl KeySpace {
         out.resize(out.len() + zeros, b'0');
         out.extend_from_slice(digits);
     }
+}
+
+/// Writes a number's last digits, as many as there is room for, with zeros in front.
+#[inline]
+pub fn write_digits(mut number: u64, out: &mut [u8]) {
+    let mut end = out.len();
+    while end >= 8 && number > 0 {
+        out[end - 8..end].copy_from_slice(&eight_digits((number % EIGHT_DIGITS_END) as u32));
+        number /= EIGHT_DIGITS_END;
+        end -= 8;
+    }
+    for place in (0..end).rev() {
+        out[place] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// The first number that has more than eight digits.
+pub const EIGHT_DIGITS_END: u64 = 100_000_000;
+
+/// Eight decimal digits at once: halves, then pairs, then digits are split in the lanes of a word.
+#[inline]
+pub fn eight_digits(number: u32) -> [u8; 8] {
+    let halves = u64::from(number / 10_000) | u64::from(number % 10_000) << 32;
+    let hundreds = ((halves * 10_486) >> 20) & 0x7f_0000_007f;
+    let pairs = hundreds | (halves - 100 * hundreds) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    let digits = tens | (pairs - 10 * tens) << 8;
+    (digits | 0x3030_3030_3030_3030).to_le_bytes()
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -225,6 +260,23 @@ mod tests {
         let mut text = Vec::new();
         space_of_16().write(KeyKind::Value, 42, &mut text);
         assert_eq!(text, b"key:000000000042");
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        let mut out = [b'?'; 12];
+        let mut number = 0u64;
+        while number < 1_000_000_000_000 {
+            write_digits(number, &mut out);
+            assert_eq!(std::str::from_utf8(&out), Ok(format!("{number:012}").as_str()));
+            number = number * 13 / 12 + 1;
+        }
+        for number in (0..100_000_000).step_by(7919) {
+            assert_eq!(eight_digits(number), *format!("{number:08}").as_bytes());
+        }
+        let mut short = [b'?'; 3];
+        write_digits(12_345, &mut short);
+        assert_eq!(&short, b"345");
     }
 
     fn space_of_16() -> KeySpace {

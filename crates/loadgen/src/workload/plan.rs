@@ -140,6 +140,12 @@ impl Plan {
         (counters, self.ops.iter().any(|op| !matches!(op, Op::Incr | Op::Ping)))
     }
 
+    /// Whether nothing is written but before the measurement.
+    pub fn only_reads(&self) -> bool {
+        let reads = |op: &Op| matches!(op, Op::Get | Op::Mget | Op::Scan | Op::Touch | Op::Ping);
+        self.ops.iter().all(reads)
+    }
+
     /// How much is checked.
     pub fn verify(&self) -> Verify {
         self.settings.verify

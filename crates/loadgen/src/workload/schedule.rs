@@ -128,6 +128,8 @@ pub struct Schedule {
     /// Requests a second.
     rate: f64,
     seed: u64,
+    /// The seed as [`Rng::of_mixed`] wants it.
+    mixed: u64,
     number: u64,
     /// Arrivals at a rate of 1: the sum of gaps with mean 1.
     sum: f64,
@@ -145,6 +147,7 @@ impl Schedule {
             arrival: arrival.clone(),
             rate,
             seed: mix(seed ^ 0x5C4E_D01E),
+            mixed: mix(mix(seed ^ 0x5C4E_D01E)),
             number: 0,
             sum: 0.0,
             silent_s: 0.0,
@@ -172,7 +175,7 @@ impl Schedule {
     }
 
     fn next_random_s(&mut self, number: u64) -> f64 {
-        let mut rng = Rng::new(self.seed, number);
+        let mut rng = Rng::of_mixed(self.mixed, number);
         self.sum += match self.arrival {
             // Scaled so that the mean is 1.
             Arrival::Pareto(k) => (1.0 - k) * pareto(k, &mut rng),

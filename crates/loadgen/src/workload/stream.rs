@@ -27,6 +27,8 @@ pub struct Request {
 pub struct Stream {
     part: Part,
     seed: u64,
+    /// The seed as [`Rng::of_mixed`] wants it.
+    mixed: u64,
     number: u64,
     inserted: u64,
     schedule: Option<Schedule>,
@@ -44,6 +46,7 @@ impl Stream {
         Stream {
             part,
             seed: mix(plan.settings.seed),
+            mixed: mix(mix(plan.settings.seed)),
             number: 0,
             inserted: 0,
             schedule: plan.schedule(),
@@ -56,7 +59,7 @@ impl Stream {
     fn draw(&mut self, plan: &Plan) -> Request {
         let number = self.number;
         self.number += 1;
-        let mut rng = Rng::new(self.seed, number);
+        let mut rng = Rng::of_mixed(self.mixed, number);
         let op = if plan.ops.len() == 1 { 0 } else { plan.mix.draw(&mut rng) };
         let key = match plan.ops[op] {
             Op::Ping => number % plan.keys.count(),

@@ -72,10 +72,8 @@ impl Violation {
 pub struct Versions {
     /// No older one; 0 when nothing is known to be written.
     pub floor: u32,
-    /// No newer one.
+    /// No newer one; the largest number where that is not known.
     pub newest: u32,
-    /// Whether the two bind; else any version is right.
-    pub tracked: bool,
 }
 
 /// Makes and checks the values of one run.
@@ -108,17 +106,38 @@ impl Values {
         });
     }
 
+    /// Fills a place of at least [`HEAD_SIZE`] bytes with a value of that size.
+    #[inline]
+    pub fn fill(&self, key: u64, version: u32, out: &mut [u8]) {
+        let size = out.len();
+        let (head, mut rest) = out.split_at_mut(HEAD_SIZE);
+        head.copy_from_slice(&self.head(key, version, size));
+        self.for_filler(key, version, size, |piece| {
+            let (front, back) = std::mem::take(&mut rest).split_at_mut(piece.len());
+            front.copy_from_slice(piece);
+            rest = back;
+            true
+        });
+    }
+
     fn head(&self, key: u64, version: u32, size: usize) -> [u8; HEAD_SIZE] {
+        let (word, length) = self.head_words(key, size);
         let mut head = [0; HEAD_SIZE];
-        let run = u64::from(self.run & 0xffff) << 8;
-        head[..8].copy_from_slice(&(key << 24 | run | u64::from(MAGIC)).to_le_bytes());
+        head[..8].copy_from_slice(&word.to_le_bytes());
         head[8..12].copy_from_slice(&version.to_le_bytes());
-        let length = size as u32 & RUN_MAX | self.run >> 16 << 24;
         head[12..].copy_from_slice(&length.to_le_bytes());
         head
     }
 
+    /// The head without the version: its first 8 bytes and its last 4.
+    #[inline]
+    fn head_words(&self, key: u64, size: usize) -> (u64, u32) {
+        let run = u64::from(self.run & 0xffff) << 8;
+        (key << 24 | run | u64::from(MAGIC), size as u32 & RUN_MAX | self.run >> 16 << 24)
+    }
+
     /// Gives the filler piece by piece, as long as `take` agrees; whether it always did.
+    #[inline]
     fn for_filler(
         &self,
         key: u64,
@@ -160,30 +179,15 @@ impl Values {
         let Some((head, filler)) = bytes.split_first_chunk::<HEAD_SIZE>() else {
             return Err(Violation::WrongLength);
         };
-        if head[0] != MAGIC {
-            return Err(Violation::WrongBytes);
+        let whole = u128::from_le_bytes(*head);
+        let (word, version, length) = (whole as u64, (whole >> 64) as u32, (whole >> 96) as u32);
+        if bytes.len() != size || (word, length) != self.head_words(key, size) {
+            return self.strange(head, bytes.len(), key, size, versions.floor);
         }
-        let mut word = [0; 8];
-        word.copy_from_slice(&head[..8]);
-        let word = u64::from_le_bytes(word);
-        if word >> 24 != key {
-            return Err(Violation::WrongKey);
-        }
-        let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-        let length = u32::from_le_bytes([head[12], head[13], head[14], 0]);
-        let run = (word >> 8) as u32 & 0xffff | u32::from(head[15]) << 16;
-        if bytes.len() != size || length as usize != size {
-            return Err(Violation::WrongLength);
-        }
-        if run != self.run {
-            // Left by an earlier run: right until this one has written the key.
-            let replaced = versions.tracked && versions.floor > 0;
-            return if replaced { Err(Violation::Stale) } else { Ok(0) };
-        }
-        if versions.tracked && version < versions.floor {
+        if version < versions.floor {
             return Err(Violation::Stale);
         }
-        if versions.tracked && version > versions.newest {
+        if version > versions.newest {
             return Err(Violation::UnknownVersion);
         }
         if full {
@@ -199,6 +203,30 @@ impl Values {
         }
         Ok(version)
     }
+
+    /// What a value is whose head is not this run's for the key and the size.
+    #[cold]
+    fn strange(
+        &self,
+        head: &[u8; HEAD_SIZE],
+        found_size: usize,
+        key: u64,
+        size: usize,
+        floor: u32,
+    ) -> Result<u32, Violation> {
+        let mut word = [0; 8];
+        word.copy_from_slice(&head[..8]);
+        let word = u64::from_le_bytes(word);
+        let length = u32::from_le_bytes([head[12], head[13], head[14], 0]);
+        match () {
+            () if head[0] != MAGIC => Err(Violation::WrongBytes),
+            () if word >> 24 != key => Err(Violation::WrongKey),
+            () if found_size != size || length as usize != size => Err(Violation::WrongLength),
+            // Left by an earlier run: right until this one has written the key.
+            () if floor > 0 => Err(Violation::Stale),
+            () => Ok(0),
+        }
+    }
 }
 
 fn small_offset(key: u64) -> usize {
@@ -209,7 +237,7 @@ fn small_offset(key: u64) -> usize {
 mod tests {
     use super::*;
 
-    const ANY: Versions = Versions { floor: 0, newest: u32::MAX, tracked: true };
+    const ANY: Versions = Versions { floor: 0, newest: u32::MAX };
 
     fn value(values: &Values, key: u64, version: u32, size: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -239,11 +267,11 @@ mod tests {
         let check = |bytes: &[u8], versions| values.check(bytes, 77, 100, versions, true);
         assert_eq!(check(&bytes[..99], ANY), Err(Violation::WrongLength));
         assert_eq!(check(&bytes[..3], ANY), Err(Violation::WrongLength));
-        let stale = Versions { floor: 6, newest: 9, tracked: true };
+        let stale = Versions { floor: 6, newest: 9 };
         assert_eq!(check(&bytes, stale), Err(Violation::Stale));
-        let future = Versions { floor: 1, newest: 4, tracked: true };
+        let future = Versions { floor: 1, newest: 4 };
         assert_eq!(check(&bytes, future), Err(Violation::UnknownVersion));
-        assert_eq!(check(&bytes, Versions { tracked: false, ..future }), Ok(5));
+        assert_eq!(check(&bytes, Versions { newest: u32::MAX, ..future }), Ok(5));
         let mut torn = bytes.clone();
         torn[60] ^= 1;
         assert_eq!(check(&torn, ANY), Err(Violation::WrongBytes));
@@ -260,9 +288,9 @@ mod tests {
     fn old_value_case(earlier: u32, this: u32) {
         let old = value(&Values::new(earlier), 77, 900, 100);
         let values = Values::new(this);
-        let unwritten = Versions { floor: 0, newest: 0, tracked: true };
+        let unwritten = Versions { floor: 0, newest: 0 };
         assert_eq!(values.check(&old, 77, 100, unwritten, true), Ok(0));
-        let written = Versions { floor: 1, newest: 1, tracked: true };
+        let written = Versions { floor: 1, newest: 1 };
         assert_eq!(values.check(&old, 77, 100, written, true), Err(Violation::Stale));
     }
 }
