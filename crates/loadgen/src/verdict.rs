@@ -71,6 +71,9 @@ impl Checks {
 }
 
 fn short(value: f64) -> String {
+    if value >= 10.0 {
+        return format!("{value:.0}");
+    }
     format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

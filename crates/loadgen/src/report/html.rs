@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::svg::{Axis, Line, Scale, escape, plot};
-use super::{count, duration, duration_if_known};
+use super::svg::{Axis, Line, Look, Scale, escape, plot};
+use super::{count, duration, duration_if_known, tick};
 use crate::record::{Latency, Record};
 use crate::summary::{Percentiles, Summary};
 use crate::verdict::Grade;
@@ -15,10 +15,14 @@ const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:820px;ma
     padding:0 1em;color:#1b2733}h1{font-size:1.35em}h2{font-size:1.1em;margin-top:1.8em}\
     table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
     td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #dde3e8}\
-    td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}\
+    td:first-child,th:first-child,.left td{text-align:left}svg{width:100%;height:auto}\
     svg text{font:11px system-ui,sans-serif;fill:#44525f}.grid{stroke:#e4e9ed}\
     .badge{padding:.15em .6em;border-radius:.4em;color:#fff}.VALID{background:#1b7f4b}\
-    .SUSPECT{background:#b26a00}.INVALID{background:#b3261e}code{font-size:.9em}";
+    .SUSPECT{background:#b26a00}.INVALID{background:#b3261e}\
+    code{font-size:.9em;overflow-wrap:anywhere}\
+    .tiles{display:flex;flex-wrap:wrap;gap:.5em}.tiles div{background:#f2f5f7;border-radius:.5em;\
+    padding:.4em .9em}.tiles b{display:block;font-size:1.15em;font-variant-numeric:tabular-nums}\
+    .tiles span{color:#44525f;font-size:.85em}";
 
 const BLUE: &str = "#1769aa";
 const ORANGE: &str = "#c2570c";
@@ -38,6 +42,7 @@ pub fn run(summary: &Summary, total: &Record) -> String {
     let name = &summary.settings.name;
     let mut out = head(&format!("weir-bench: {name} on {}", summary.address));
     verdict(&mut out, summary);
+    out.push_str("<div class='tiles'>");
     facts(&mut out, summary);
     figures(&mut out, summary);
     out.push_str("<h2>Latency by percentile</h2>");
@@ -66,17 +71,26 @@ fn verdict(out: &mut String, summary: &Summary) {
     out.push_str("</ul>");
 }
 
+/// What is to be seen at one glance, and the rest of the counts in a sentence.
 fn facts(out: &mut String, summary: &Summary) {
     let counts = &summary.counts;
-    let hit = summary.hit_rate.map_or("-".to_owned(), |rate| format!("{:.2} %", rate * 100.0));
+    let mut tile = |value: String, name: &str| {
+        let _ = write!(out, "<div><b>{}</b><span>{name}</span></div>", escape(&value));
+    };
+    tile(format!("{}/s", count(summary.offered_rate)), "offered");
+    tile(format!("{:.2} %", summary.achieved_share * 100.0), "of it answered in time");
+    tile(duration_if_known(summary.response.p50_ns), "median response");
+    tile(duration_if_known(summary.response.p99_ns), "p99 response");
+    tile(duration_if_known(summary.response.p999_ns), "p99.9 response");
+    tile(duration(summary.response.max_ns), "slowest");
+    if let Some(rate) = summary.hit_rate {
+        tile(format!("{:.2} %", rate * 100.0), "of reads hit");
+    }
+    tile(duration(summary.cpu_ns_per_request), "generator's CPU a request");
     let _ = write!(
         out,
-        "<p>Offered {}/s, completed {}/s ({:.2} % in time). {} requests in {:.1} s; errors {}, \
-         timed out {}, lost {}, never sent {}; hit rate {hit}; verified {}, wrong {}. Generator: \
-         {} CPU a request.</p>",
-        count(summary.offered_rate),
-        count(summary.completed_rate),
-        summary.achieved_share * 100.0,
+        "</div><p>{} requests in {:.1} s; errors {}, timed out {}, lost {}, never sent {}; \
+         verified {} replies, wrong {}.</p>",
         counts.completed,
         summary.wall_s,
         counts.errors,
@@ -85,7 +99,6 @@ fn facts(out: &mut String, summary: &Summary) {
         counts.unsent,
         counts.verified,
         counts.violations_count(),
-        duration(summary.cpu_ns_per_request),
     );
 }
 
@@ -125,7 +138,8 @@ fn by_percentile(curves: &[(&str, &'static str, &Latency)]) -> String {
     let nines = |part_above: f64| -part_above.log10();
     let most = curves.iter().map(|curve| curve.2.count()).max().unwrap_or(1).max(10) as f64;
     let high_nines = nines(10.0 / most).clamp(2.0, 7.0);
-    let labels = ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %", "99.99999 %"];
+    let labels =
+        ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %", "99.99999 %"];
     let ticks = labels.iter().enumerate().map(|(i, text)| (i as f64, (*text).to_owned()));
     let x = Axis {
         scale: Scale::Linear,
@@ -142,7 +156,7 @@ fn by_percentile(curves: &[(&str, &'static str, &Latency)]) -> String {
                 let percent = 100.0 * (1.0 - 10f64.powf(-at));
                 Some((at, latency.percentile_if_known(percent)? as f64))
             });
-            Line { name: (*name).to_owned(), colour, dashed: false, points: points.collect() }
+            Line { name: (*name).to_owned(), colour, look: Look::Plain, points: points.collect() }
         })
         .collect();
     plot(&x, &latency_axis(&lines), &lines)
@@ -152,32 +166,40 @@ fn latency_axis(lines: &[Line]) -> Axis {
     let values = || lines.iter().flat_map(|line| &line.points).map(|point| point.1);
     let low = values().filter(|&value| value > 0.0).fold(f64::INFINITY, f64::min);
     let high = values().fold(1_000.0, f64::max);
-    Axis::log("latency", if low.is_finite() { low } else { 100.0 }, high, |ns| duration(ns as u64))
+    Axis::log("latency", if low.is_finite() { low } else { 100.0 }, high, tick)
 }
 
 fn over_time(out: &mut String, summary: &Summary) {
-    let series = &summary.series;
+    // What comes after the measured time only waits for the last replies.
+    let end_s = summary.wall_s.max(summary.interval_s);
+    let series: Vec<_> = summary
+        .series
+        .iter()
+        .filter(|one| one.start_s + summary.interval_s / 2.0 < end_s)
+        .collect();
     let line = |name: &str, colour, value: &dyn Fn(usize) -> Option<u64>| Line {
         name: name.to_owned(),
         colour,
-        dashed: false,
+        look: Look::Plain,
         points: (0..series.len())
-            .filter_map(|i| Some((series[i].start_s, value(i)? as f64)))
+            .filter_map(|i| Some((series[i].start_s + summary.interval_s / 2.0, value(i)? as f64)))
             .collect(),
     };
-    let end_s = series.last().map_or(1.0, |last| last.start_s).max(1.0);
-    let x = Axis::linear("seconds", end_s, |s| format!("{s:.0}"));
+    let x = Axis::exact("seconds", end_s, count);
     let lines = [
-        line("p50", BLUE, &|i| series[i].response_p50_ns),
-        line("p99", GREEN, &|i| series[i].response_p99_ns),
-        line("p99.9", ORANGE, &|i| series[i].response_p999_ns),
         line("max", RED, &|i| Some(series[i].response_max_ns)),
+        line("p99.9", ORANGE, &|i| series[i].response_p999_ns),
+        line("p99", GREEN, &|i| series[i].response_p99_ns),
+        line("p50", BLUE, &|i| series[i].response_p50_ns),
     ];
     out.push_str(&plot(&x, &latency_axis(&lines), &lines));
     let rate = |count: u64| (count as f64 / summary.interval_s) as u64;
+    let mut completed = line("completed", GREEN, &|i| Some(rate(series[i].completed)));
+    // Both are to be seen where they are the same.
+    completed.look = Look::Dashed;
     let lines = [
-        line("sent", BLUE, &|i| Some(rate(series[i].sent))),
-        line("completed", GREEN, &|i| Some(rate(series[i].completed))),
+        line("sent", ORANGE, &|i| Some(rate(series[i].sent))),
+        completed,
         line("failed", RED, &|i| Some(rate(series[i].failed))),
     ];
     let high = lines.iter().flat_map(|l| &l.points).map(|point| point.1).fold(1.0, f64::max);
@@ -189,7 +211,7 @@ fn how(out: &mut String, summary: &Summary) {
     let known = |value: &Option<String>| escape(value.as_deref().unwrap_or("unknown"));
     let _ = write!(
         out,
-        "<h2>How it was measured</h2><table>\
+        "<h2>How it was measured</h2><table class='left'>\
          <tr><td>command</td><td><code>{}</code></td></tr>\
          <tr><td>intended start</td><td>from the schedule, before anything is sent</td></tr>\
          <tr><td>send stamp</td><td>one a turn, after all its sends were built</td></tr>\
@@ -225,7 +247,7 @@ pub fn curve(name: &str, runs: &[Summary]) -> String {
     let line = |name: &str, colour, value: &dyn Fn(&Summary) -> Option<f64>| Line {
         name: name.to_owned(),
         colour,
-        dashed: false,
+        look: Look::Dotted,
         points: runs.iter().filter_map(|run| Some((run.settings.rate, value(run)?))).collect(),
     };
     let high = runs.iter().map(|run| run.settings.rate).fold(1.0, f64::max);
@@ -237,28 +259,27 @@ pub fn curve(name: &str, runs: &[Summary]) -> String {
             Some(if low { one.low_ns } else { one.high_ns } as f64)
         }
     };
-    let mut lines = vec![
-        line("p50", BLUE, &at(50.0)),
-        line("p99", GREEN, &at(99.0)),
-        line("p99.9", ORANGE, &at(99.9)),
+    let mut low_edge = line("95 % interval of p99", GREEN, &band(true));
+    low_edge.look = Look::Band;
+    let lines = vec![
+        low_edge,
+        line("", GREEN, &band(false)),
         line("max", RED, &at(100.0)),
+        line("p99.9", ORANGE, &at(99.9)),
+        line("p99", GREEN, &at(99.0)),
+        line("p50", BLUE, &at(50.0)),
     ];
-    for low in [true, false] {
-        let mut edge = line(if low { "p99, 95 %" } else { "" }, GREEN, &band(low));
-        edge.dashed = true;
-        lines.push(edge);
-    }
     out.push_str("<h2>Latency (from the intended start) against offered load</h2>");
     out.push_str(&plot(&x, &latency_axis(&lines), &lines));
     out.push_str("<h2>Achieved against offered</h2>");
     let achieved = |run: &Summary| Some(run.achieved_share * run.offered_rate);
     let mut ideal = line("offered", ORANGE, &|run| Some(run.settings.rate));
-    ideal.dashed = true;
+    ideal.look = Look::Dashed;
     let lines = [line("completed in time", BLUE, &achieved), ideal];
     out.push_str(&plot(&x, &Axis::linear("requests a second", high, count), &lines));
     out.push_str(
-        "<table><tr><th>offered</th><th>in time</th><th>p50</th><th>p99</th><th>p99.9</th>\
-         <th>max</th><th>verdict</th></tr>",
+        "<h2>In figures</h2><table><tr><th>offered</th><th>in time</th><th>p50</th><th>p99</th>\
+         <th>p99.9</th><th>max</th><th>verdict</th></tr>",
     );
     for run in runs {
         let grade = run.grade().text();

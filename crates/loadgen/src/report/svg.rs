@@ -43,6 +43,14 @@ impl Axis {
         }
     }
 
+    /// Even, from 0 to just `high`: for what ends where it ends, such as time.
+    pub fn exact(label: &str, high: f64, text: fn(f64) -> String) -> Axis {
+        let mut axis = Axis::linear(label, high, text);
+        axis.high = high.max(1e-9);
+        axis.ticks.retain(|tick| tick.0 <= axis.high * 1.0001);
+        axis
+    }
+
     /// By powers of ten, around `low` and `high`, which are above 0.
     pub fn log(label: &str, low: f64, high: f64, text: fn(f64) -> String) -> Axis {
         let (from, to) = (low.max(1.0).log10().floor() as i32, high.max(2.0).log10().ceil() as i32);
@@ -77,6 +85,19 @@ fn round_step(step: f64) -> f64 {
     round.unwrap_or(10.0) * power
 }
 
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// A line.
+    Plain,
+    /// A broken line.
+    Dashed,
+    /// A line with a dot at each point, where there are few.
+    Dotted,
+    /// The area between this line and the next one in the list, which is not drawn itself.
+    Band,
+}
+
 /// A line of points.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -84,27 +105,76 @@ pub struct Line {
     pub name: String,
     /// A CSS colour.
     pub colour: &'static str,
-    /// Drawn broken.
-    pub dashed: bool,
+    /// See [`Look`].
+    pub look: Look,
     /// The points, by rising x.
     pub points: Vec<(f64, f64)>,
 }
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 320.0;
-const LEFT: f64 = 78.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 48.0;
 
+/// The frame of a plot.
+struct Frame<'a> {
+    x: &'a Axis,
+    y: &'a Axis,
+}
+
+impl Frame<'_> {
+    const RIGHT_END: f64 = WIDTH - RIGHT;
+    const BOTTOM_END: f64 = HEIGHT - BOTTOM;
+
+    fn x(&self, value: f64) -> f64 {
+        LEFT + self.x.place(value) * (Self::RIGHT_END - LEFT)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        Self::BOTTOM_END - self.y.place(value) * (Self::BOTTOM_END - TOP)
+    }
+
+    fn points<'p>(&self, points: impl Iterator<Item = &'p (f64, f64)>) -> String {
+        let text = |&(px, py): &(f64, f64)| format!("{:.1},{:.1}", self.x(px), self.y(py));
+        points.map(text).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// Draws a plot.
 pub fn plot(x: &Axis, y: &Axis, lines: &[Line]) -> String {
-    let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-    let at_x = |value: f64| LEFT + x.place(value) * (right - LEFT);
-    let at_y = |value: f64| bottom - y.place(value) * (bottom - TOP);
+    let frame = Frame { x, y };
     let mut out = format!("<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img'>");
-    for (value, text) in &x.ticks {
-        let at = at_x(*value);
+    axes(&mut out, &frame);
+    let mut legend = LEFT;
+    let mut lines = lines.iter().filter(|line| !line.points.is_empty());
+    while let Some(line) = lines.next() {
+        let colour = line.colour;
+        if line.look == Look::Band {
+            let Some(upper) = lines.next() else { break };
+            let points = frame.points(line.points.iter().chain(upper.points.iter().rev()));
+            let _ = write!(
+                out,
+                "<polygon fill='{colour}' fill-opacity='.18' stroke='none' points='{points}'/>"
+            );
+        } else {
+            draw(&mut out, &frame, line);
+        }
+        // A style, since the page's rule for text would win over an attribute.
+        let name = escape(&line.name);
+        let _ =
+            write!(out, "<text x='{legend:.1}' y='18' style='fill:{colour}'>&#9632; {name}</text>");
+        legend += 28.0 + 6.2 * line.name.len() as f64;
+    }
+    out.push_str("</svg>");
+    out
+}
+
+fn axes(out: &mut String, frame: &Frame<'_>) {
+    let (right, bottom) = (Frame::RIGHT_END, Frame::BOTTOM_END);
+    for (value, text) in &frame.x.ticks {
+        let at = frame.x(*value);
         let _ = write!(out, "<path class='grid' d='M{at:.1} {TOP}V{bottom}'/>");
         let _ = write!(
             out,
@@ -113,8 +183,8 @@ pub fn plot(x: &Axis, y: &Axis, lines: &[Line]) -> String {
             escape(text)
         );
     }
-    for (value, text) in &y.ticks {
-        let at = at_y(*value);
+    for (value, text) in &frame.y.ticks {
+        let at = frame.y(*value);
         let _ = write!(out, "<path class='grid' d='M{LEFT} {at:.1}H{right}'/>");
         let _ = write!(
             out,
@@ -129,33 +199,30 @@ pub fn plot(x: &Axis, y: &Axis, lines: &[Line]) -> String {
         "<text x='{:.1}' y='{:.1}' text-anchor='middle'>{}</text>",
         (LEFT + right) / 2.0,
         HEIGHT - 10.0,
-        escape(&x.label)
+        escape(&frame.x.label)
     );
-    let mut legend = LEFT;
-    for line in lines.iter().filter(|line| !line.points.is_empty()) {
-        let points: Vec<String> = line
-            .points
-            .iter()
-            .map(|&(px, py)| format!("{:.1},{:.1}", at_x(px), at_y(py)))
-            .collect();
-        let dash = if line.dashed { " stroke-dasharray='5 4'" } else { "" };
-        let colour = line.colour;
-        let _ = write!(
-            out,
-            "<polyline fill='none' stroke='{colour}' stroke-width='2'{dash} points='{}'/>",
-            points.join(" ")
-        );
-        if let [only] = points.as_slice() {
-            let (cx, cy) = only.split_once(',').expect("made above");
-            let _ = write!(out, "<circle cx='{cx}' cy='{cy}' r='3' fill='{colour}'/>");
+    let middle = (TOP + bottom) / 2.0;
+    let _ = write!(
+        out,
+        "<text transform='translate(14 {middle:.1}) rotate(-90)' text-anchor='middle'>{}</text>",
+        escape(&frame.y.label)
+    );
+}
+
+fn draw(out: &mut String, frame: &Frame<'_>, line: &Line) {
+    let colour = line.colour;
+    let dash = if line.look == Look::Dashed { " stroke-dasharray='6 5'" } else { "" };
+    let points = frame.points(line.points.iter());
+    let _ = write!(
+        out,
+        "<polyline fill='none' stroke='{colour}' stroke-width='2'{dash} points='{points}'/>"
+    );
+    if line.look == Look::Dotted || line.points.len() == 1 {
+        for &(px, py) in &line.points {
+            let (cx, cy) = (frame.x(px), frame.y(py));
+            let _ = write!(out, "<circle cx='{cx:.1}' cy='{cy:.1}' r='3' fill='{colour}'/>");
         }
-        let name = escape(&line.name);
-        let _ = write!(out, "<text x='{legend:.1}' y='18' fill='{colour}'>&#9632; {name}</text>");
-        legend += 30.0 + 7.5 * line.name.len() as f64;
     }
-    let _ =
-        write!(out, "<text x='{right}' y='18' text-anchor='end'>{}</text></svg>", escape(&y.label));
-    out
 }
 
 /// Text for HTML.
@@ -176,7 +243,7 @@ mod tests {
         let line = Line {
             name: "a<b".to_owned(),
             colour: "#000",
-            dashed: false,
+            look: Look::Plain,
             points: vec![(0.0, 1.0), (50.0, 1e5), (500.0, 1e12)],
         };
         let svg = plot(&x, &y, &[line]);
