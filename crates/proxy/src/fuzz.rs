@@ -143,9 +143,7 @@ impl<'a> World<'a> {
                 self.proxy.set_address(pool, server, resolved.then(|| address(server)));
             }
             12 => self.proxy.preconnect(),
-            13 => {
-                self.proxy.release_memory();
-            }
+            13 => self.proxy.release_memory(),
             14 => {
                 if self.byte().is_multiple_of(16) {
                     self.proxy.drain();

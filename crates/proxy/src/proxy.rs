@@ -301,13 +301,10 @@ impl Proxy {
         self.conns.len()
     }
 
-    /// Gives back what a burst left in spare buffers and empty tables. Returns whether there was
-    /// anything worth a walk through the heap.
-    pub fn release_memory(&mut self) -> bool {
-        let kept = self.buffers.kept_bytes();
+    /// Gives back what a burst left in spare buffers and empty tables.
+    pub fn release_memory(&mut self) {
         self.buffers.clear();
         self.records.shrink_if_empty();
-        kept > 0
     }
 }
 

@@ -36,7 +36,6 @@ pub struct Health {
     /// Failures since the last success, ejection or start.
     failures_count: u32,
     ejected_until: Option<Time>,
-    ejects_count: u64,
 }
 
 impl Health {
@@ -79,7 +78,6 @@ impl Health {
     fn eject(&mut self, options: &HealthOptions, now: Time) {
         self.failures_count = 0;
         self.ejected_until = Some(now + options.retry_timeout);
-        self.ejects_count += 1;
     }
 
     /// Forgets the failures counted: the server has answered. An ejection lasts all the same, since
@@ -99,11 +97,6 @@ impl Health {
     /// When the server may be probed, which may be past; `None` unless it is ejected.
     pub fn ejected_until(&self) -> Option<Time> {
         self.ejected_until
-    }
-
-    /// Ejections so far, failed probes included.
-    pub fn ejects_count(&self) -> u64 {
-        self.ejects_count
     }
 }
 
@@ -134,7 +127,6 @@ mod tests {
         assert!(health.record_failure(&OPTIONS, at(3)));
         assert!(!health.is_live());
         assert_eq!(health.ejected_until(), Some(at(103)));
-        assert_eq!(health.ejects_count(), 1);
     }
 
     #[test]
@@ -145,7 +137,6 @@ mod tests {
             assert!(!health.record_failure(&OPTIONS, at(round)));
             health.record_success();
         }
-        assert_eq!(health.ejects_count(), 0);
     }
 
     #[test]
@@ -167,7 +158,6 @@ mod tests {
         health.record_failed_probe(&OPTIONS, at(130));
         assert!(!health.is_live());
         assert_eq!(health.ejected_until(), Some(at(230)));
-        assert_eq!(health.ejects_count(), 2);
         assert!(health.readmit());
         health.record_failed_probe(&OPTIONS, at(300));
         assert!(health.is_live(), "a server that is back is not ejected by a probe");
@@ -182,7 +172,6 @@ mod tests {
         assert!(!health.record_failure(&OPTIONS, at(101)));
         assert!(health.record_failure(&OPTIONS, at(101)));
         assert_eq!(health.ejected_until(), Some(at(201)));
-        assert_eq!(health.ejects_count(), 2);
     }
 
     #[test]
@@ -217,7 +206,6 @@ mod tests {
             assert!(!health.record_failure(&options, at(ns)));
             assert!(health.is_live());
         }
-        assert_eq!(health.ejects_count(), 0);
     }
 
     #[test]
@@ -238,7 +226,6 @@ mod tests {
             let options = HealthOptions { failure_limit, ..OPTIONS };
             let mut health = Health::new();
             let mut run = 0;
-            let mut ejections = 0;
             let mut until = None;
             let mut now = 0;
             for (failed, later) in events {
@@ -246,7 +233,6 @@ mod tests {
                 run = if failed { run + 1 } else { 0 };
                 let ejects = failed && run % failure_limit.max(1) == 0;
                 if ejects {
-                    ejections += 1;
                     until = Some(at(now + 100));
                 }
                 if failed {
@@ -256,7 +242,6 @@ mod tests {
                 }
                 prop_assert_eq!(health.ejected_until(), until);
                 prop_assert_eq!(health.is_live(), until.is_none());
-                prop_assert_eq!(health.ejects_count(), ejections);
             }
         }
     }
