@@ -112,7 +112,9 @@ fn folder(name: &str) -> PathBuf {
 fn look_at(page: &Path) -> Picture {
     let folder = page.parent().unwrap();
     let png = folder.join("page.png");
-    let output = Command::new("chromium")
+    // A browser that hangs must not hang the tests.
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", "180", "chromium"])
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
         .args(["--disable-dev-shm-usage", "--enable-logging=stderr"])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))
@@ -121,8 +123,10 @@ fn look_at(page: &Path) -> Picture {
         .arg(format!("file://{}", page.display()))
         .stdin(Stdio::null())
         .output()
-        .expect("chromium is needed: run make setup");
+        .expect("`timeout` is part of every system");
     let said = String::from_utf8_lossy(&output.stderr);
+    let missing = output.status.code() == Some(127);
+    assert!(!missing, "chromium is needed: run make setup");
     assert!(output.status.success(), "{said}");
     assert!(!said.contains("CONSOLE"), "the page complains: {said}");
     Picture::read(&std::fs::read(&png).unwrap_or_else(|_| panic!("no screenshot: {said}")))
