@@ -20,12 +20,12 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one request.
+    /// Counts so many requests that took as long.
     #[inline]
-    pub fn record(&mut self, ns: u64) {
+    pub fn record(&mut self, ns: u64, count: u64) {
         let bits = (ns >> (FIRST_BITS - 1) | 1).ilog2();
-        self.counts[(bits as usize).min(BUCKETS_COUNT - 1)] += 1;
-        self.sum_ns = self.sum_ns.saturating_add(ns);
+        self.counts[(bits as usize).min(BUCKETS_COUNT - 1)] += count;
+        self.sum_ns = self.sum_ns.saturating_add(ns.saturating_mul(count));
     }
 
     /// What a bucket holds took less than this, in nanoseconds; the last one has no bound.
@@ -66,18 +66,18 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// Counts one request.
+    /// Counts so many requests that took as long.
     #[inline]
-    pub fn record(&mut self, command: u16, ns: u64) {
+    pub fn record(&mut self, command: u16, ns: u64, count: u64) {
         match self.by_command.get_mut(usize::from(command)) {
-            Some(Some(histogram)) => histogram.record(ns),
-            _ => self.record_first(command, ns),
+            Some(Some(histogram)) => histogram.record(ns, count),
+            _ => self.record_first(command, ns, count),
         }
     }
 
     #[cold]
-    fn record_first(&mut self, command: u16, ns: u64) {
-        self.histogram(usize::from(command)).record(ns);
+    fn record_first(&mut self, command: u16, ns: u64, count: u64) {
+        self.histogram(usize::from(command)).record(ns, count);
     }
 
     fn histogram(&mut self, command: usize) -> &mut Histogram {
@@ -117,14 +117,14 @@ mod tests {
         for bucket in 0..BUCKETS_COUNT - 1 {
             let bound = Histogram::bound_ns(bucket).expect("all but the last have one");
             let mut histogram = Histogram::default();
-            histogram.record(bound - 1);
-            histogram.record(bound);
+            histogram.record(bound - 1, 1);
+            histogram.record(bound, 1);
             assert_eq!((histogram.counts[bucket], histogram.counts[bucket + 1]), (1, 1));
             assert_eq!(histogram.sum_ns, 2 * bound - 1);
         }
         let mut histogram = Histogram::default();
-        histogram.record(u64::MAX);
-        histogram.record(0);
+        histogram.record(u64::MAX, 1);
+        histogram.record(0, 1);
         assert_eq!((histogram.counts[BUCKETS_COUNT - 1], histogram.counts[0]), (1, 1));
         assert_eq!(histogram.count(), 2);
         assert_eq!(Histogram::bound_ns(BUCKETS_COUNT - 1), None);
@@ -134,8 +134,8 @@ mod tests {
     fn a_quantile_is_the_bound_above_its_share() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile_ns(0.5), None);
-        (0..99).for_each(|_| histogram.record(20_000));
-        histogram.record(1_000_000);
+        (0..99).for_each(|_| histogram.record(20_000, 1));
+        histogram.record(1_000_000, 1);
         assert_eq!(histogram.quantile_ns(0.0), Some(1 << 15));
         assert_eq!(histogram.quantile_ns(0.99), Some(1 << 15));
         assert_eq!(histogram.quantile_ns(1.0), Some(1 << 20));
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn sums_keep_commands_apart() {
         let (mut left, mut right) = (Latencies::default(), Latencies::default());
-        left.record(3, 1);
-        right.record(3, 1);
-        right.record(7, 1 << 20);
+        left.record(3, 1, 1);
+        right.record(3, 1, 1);
+        right.record(7, 1 << 20, 1);
         left.add(&right);
         let counts: Vec<_> = left.iter().map(|(command, one)| (command, one.count())).collect();
         assert_eq!(counts, [(3, 2), (7, 1)]);

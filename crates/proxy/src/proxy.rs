@@ -21,7 +21,7 @@ use crate::hold::Held;
 use crate::options::{PoolOptions, WorkerLimits};
 use crate::pool::Pool;
 use crate::request::{NONE, Owner, Record, Reply};
-use crate::server::ServerConn;
+use crate::server::{Answered, ServerConn};
 use crate::slow_log::{SlowLog, SlowRequest};
 use crate::stats::WorkerStats;
 
@@ -61,6 +61,7 @@ pub struct Proxy {
     pub(crate) now: Time,
     pub(crate) stats_sends: u64,
     pub(crate) slow_log: SlowLog,
+    pub(crate) answered: Answered,
     timers_due: Vec<Timer>,
 }
 
@@ -94,6 +95,7 @@ impl Proxy {
             canaries: Canaries::default(),
             now,
             stats_sends: 0,
+            answered: Answered::default(),
             timers_due: Vec::new(),
         }
     }

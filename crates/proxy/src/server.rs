@@ -27,7 +27,7 @@ use crate::errors::RequestError;
 use crate::gather::{RESERVE_MAX, SIZE_MIN};
 use crate::proxy::{Proxy, Timer};
 use crate::request::{Fifo, NONE, Owner, Record, Side};
-use crate::stats::ServerStats;
+use crate::stats::{PoolStats, ServerStats};
 
 /// Waiting time after the first failed attempt to connect; it doubles with each further one.
 const RETRY_MIN_MS: u64 = 5;
@@ -147,6 +147,14 @@ impl Proxy {
         if conn.state != State::Ready {
             return;
         }
+        self.take_responses(key, bytes);
+        let conn = self.conns.at(key.index);
+        let stats = &mut self.pools[conn.pool as usize].stats;
+        std::mem::take(&mut self.answered).count_into(stats, conn.server as usize, self.now);
+    }
+
+    fn take_responses(&mut self, key: Key, bytes: &[u8]) {
+        let conn = self.conns.at_mut(key.index);
         let mut rest = bytes;
         if !conn.input.is_empty() {
             rest = match self.gather_response(key, rest) {
@@ -503,6 +511,28 @@ impl Proxy {
     }
 }
 
+/// A run of responses of one connection to requests of one command that arrived together, which are
+/// counted together: the batches of pipelining clients come as such runs.
+#[derive(Debug, Default)]
+pub(crate) struct Answered {
+    command: u16,
+    arrived_at: Time,
+    count: u64,
+    bytes: u64,
+}
+
+impl Answered {
+    fn count_into(&self, stats: &mut PoolStats, server: usize, now: Time) {
+        if self.count == 0 {
+            return;
+        }
+        stats.servers[server].responses += self.count;
+        stats.servers[server].response_bytes += self.bytes;
+        let took_ns = now.as_ns().saturating_sub(self.arrived_at.as_ns());
+        stats.latencies[server].record(self.command, took_ns, self.count);
+    }
+}
+
 /// A whole response.
 enum Response<'a> {
     Borrowed(&'a [u8]),
@@ -575,11 +605,13 @@ impl Proxy {
         };
         let (mut conn, mut pool) = (conn, pool);
         if request_size > 0 {
-            let stats = &mut pool.stats.servers[conn.server as usize];
-            stats.responses += 1;
-            stats.response_bytes += bytes.len() as u64;
-            let took_ns = self.now.as_ns().saturating_sub(arrived_at.as_ns());
-            pool.stats.latencies[conn.server as usize].record(command, took_ns);
+            let run = &mut self.answered;
+            if (run.command, run.arrived_at) != (command, arrived_at) {
+                run.count_into(&mut pool.stats, conn.server as usize, self.now);
+                *run = Answered { command, arrived_at, ..Answered::default() };
+            }
+            run.count += 1;
+            run.bytes += bytes.len() as u64;
         } else {
             // What answers the handshake or a probe answers no request.
             self.handle_own_response(key, head, bytes);
@@ -694,7 +726,7 @@ impl Proxy {
         let record = self.records.at(index);
         if record.size > 0 && record.owner != Owner::Nobody {
             let took_ns = self.now.as_ns().saturating_sub(record.arrived_at.as_ns());
-            self.pools[pool].stats.latencies[server].record(record.command, took_ns);
+            self.pools[pool].stats.latencies[server].record(record.command, took_ns, 1);
         }
     }
 

@@ -160,9 +160,9 @@ mod tests {
     fn buckets_of_a_histogram_add_up() {
         let mut page = Page::default();
         let mut histogram = Histogram::default();
-        histogram.record(1_000);
-        histogram.record(20_000);
-        histogram.record(u64::MAX / 2);
+        histogram.record(1_000, 1);
+        histogram.record(20_000, 1);
+        histogram.record(u64::MAX / 2, 1);
         page.histogram("h", &[("s", "t")], &histogram);
         let lines: Vec<&str> = page.0.lines().collect();
         assert_eq!(lines[0], "h_bucket{s=\"t\",le=\"0.000016384\"} 1");
