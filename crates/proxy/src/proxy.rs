@@ -22,7 +22,7 @@ use crate::options::{PoolOptions, WorkerLimits};
 use crate::pool::Pool;
 use crate::request::{NONE, Owner, Record, Reply};
 use crate::server::{Answered, ServerConn};
-use crate::slow_log::{SlowLog, SlowRequest};
+use crate::slow_log::SlowLog;
 use crate::stats::WorkerStats;
 
 /// Whom a timer of the wheel belongs to.
@@ -322,18 +322,12 @@ impl Proxy {
             if client.requests.head() == index {
                 // Its turn has come: straight into what is sent next.
                 let quiet = record.quiet && !self.canaries.sings(Canary::QuietAnswered);
-                let (arrived_at, command) = (record.arrived_at, record.command);
                 client.requests.pop(&mut self.records);
                 self.records.remove_at(index);
                 if !quiet {
                     client.out.push(bytes, &mut self.buffers);
                     self.buffered_bytes += bytes.len();
                     client.mark_dirty(key, &mut self.clients_dirty);
-                }
-                if self.slow_log.may_be_slow(arrived_at, self.now) {
-                    let pool = &self.pools[client.pool as usize];
-                    let request = SlowRequest { index, arrived_at, command, now: self.now };
-                    self.slow_log.log(pool, client, key, request);
                 }
                 // For most there is no more to do.
                 let next = client.requests.head();
@@ -384,6 +378,7 @@ impl Proxy {
         match record.owner {
             Owner::Client(key) => {
                 record.reply = reply;
+                self.slow_log.note_answered(index, self.now);
                 self.hold(key, size);
                 let in_turn = self.clients.at(key.index).requests.head() == index;
                 if in_turn {
@@ -392,6 +387,7 @@ impl Proxy {
             }
             Owner::Part { parent, part } => {
                 record.owner = Owner::Nobody;
+                self.slow_log.note_answered(index, self.now);
                 self.slow_log.note_part(index, parent);
                 self.free_if_unqueued(index);
                 self.complete_part(parent, part, reply);

@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use base::slab::Key;
-use base::{Buffers, Chain, Kind, RecvEnd, SocketError, Time, Token};
+use base::{Buffers, Chain, Kind, RecvEnd, Slab, SocketError, Time, Token};
 use protocol::{Expect, Framed, ResponseState};
 
 use crate::action::Action;
@@ -27,6 +27,7 @@ use crate::errors::RequestError;
 use crate::gather::{RESERVE_MAX, SIZE_MIN};
 use crate::proxy::{Proxy, Timer};
 use crate::request::{Fifo, NONE, Owner, Record, Side};
+use crate::slow_log::SlowLog;
 use crate::stats::{PoolStats, ServerStats};
 
 /// Waiting time after the first failed attempt to connect; it doubles with each further one.
@@ -101,6 +102,28 @@ impl ServerConn {
         let added = self.out.append(size, buffers, write);
         self.forwarded_size += added as u32;
         added
+    }
+}
+
+/// For the slow log.
+impl ServerConn {
+    /// A request has been put into the queue.
+    #[cold]
+    #[inline(never)]
+    fn note_queued(&mut self, index: u32, slow_log: &mut SlowLog, now: Time) {
+        slow_log.note_server(index, self.server);
+        if self.state == State::Ready && !self.sending {
+            slow_log.note_sent(index, now);
+        } else if self.waiting_first == NONE {
+            self.waiting_first = index;
+        }
+    }
+
+    /// The server has answered the first request that waits, which it was not asked yet.
+    #[cold]
+    #[inline(never)]
+    fn note_waiting_answered(&mut self, records: &Slab<Record>) {
+        self.waiting_first = self.queue.next(records, self.waiting_first);
     }
 }
 
@@ -407,12 +430,7 @@ impl Proxy {
         stats.request_bytes += u64::from(record.size);
         conn.queue.push(&mut self.records, index);
         if pool.options.slow_threshold.is_some() {
-            self.slow_log.note_server(index, conn.server);
-            if conn.state == State::Ready && !conn.sending {
-                self.slow_log.note_sent(index, self.now);
-            } else if conn.waiting_first == NONE {
-                conn.waiting_first = index;
-            }
+            conn.note_queued(index, &mut self.slow_log, self.now);
         }
         if conn.state == State::Ready && !conn.dirty {
             conn.dirty = true;
@@ -603,8 +621,9 @@ impl Proxy {
             self.break_connection(key, RequestError::ServerMisbehaved);
             return false;
         };
-        let (mut conn, mut pool) = (conn, pool);
+        let (mut conn, mut pool, mut took_ns) = (conn, pool, 0);
         if request_size > 0 {
+            took_ns = self.now.as_ns().saturating_sub(arrived_at.as_ns());
             let run = &mut self.answered;
             if (run.command, run.arrived_at) != (command, arrived_at) {
                 run.count_into(&mut pool.stats, conn.server as usize, self.now);
@@ -620,17 +639,18 @@ impl Proxy {
         }
         pool.record_success(conn.server as usize);
         conn.queue_size -= u64::from(request_size);
-        if pool.options.slow_threshold.is_some() {
-            self.slow_log.note_answered(head, self.now);
-            if conn.waiting_first == head {
-                // The server has answered what it was not asked yet.
-                conn.waiting_first = conn.queue.next(&self.records, head);
-            }
+        if conn.waiting_first == head {
+            conn.note_waiting_answered(&self.records);
         }
         conn.queue.pop(&mut self.records);
         let retired = conn.retired;
         match response {
-            Response::Borrowed(bytes) => self.complete(head, bytes),
+            Response::Borrowed(bytes) => {
+                if self.slow_log.is_slow(took_ns) {
+                    self.log_if_in_turn(head);
+                }
+                self.complete(head, bytes);
+            }
             Response::Owned(bytes) => self.complete_owned(head, bytes),
         }
         !(retired && self.close_if_done(key))

@@ -14,7 +14,7 @@ use base::{Address, Time, Token};
 use crate::client::Client;
 use crate::pool::Pool;
 use crate::proxy::Proxy;
-use crate::request::NONE;
+use crate::request::{NONE, Owner};
 
 /// Requests that a worker remembers.
 pub const ENTRIES_MAX: usize = 128;
@@ -115,6 +115,8 @@ impl SlowLog {
     }
 
     /// A request of a pool with a threshold has been parsed.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn begin(&mut self, index: u32, arrived_at: Time, key_hash: u32) {
         let timing =
             Timing { arrived_at, sent_at: None, answered_at: None, key_hash, server: NONE };
@@ -155,10 +157,10 @@ impl SlowLog {
         }
     }
 
-    /// Whether a request that arrived then has taken long, by now, for some pool.
+    /// Whether a request that took so long may be slow for its pool.
     #[inline]
-    pub(crate) fn may_be_slow(&self, arrived_at: Time, now: Time) -> bool {
-        now.as_ns().saturating_sub(arrived_at.as_ns()) >= self.threshold_ns
+    pub(crate) fn is_slow(&self, took_ns: u64) -> bool {
+        took_ns >= self.threshold_ns
     }
 
     /// Whether a send to a client may be what an entry waits for.
@@ -183,6 +185,7 @@ impl SlowLog {
     /// The turn of a reply has come, so late that some pool calls it slow. Its record, with this
     /// index, may be gone.
     #[cold]
+    #[inline(never)]
     pub(crate) fn log(&mut self, pool: &Pool, client: &Client, key: Key, request: SlowRequest) {
         let SlowRequest { index, arrived_at, command, now } = request;
         let threshold = pool.options.slow_threshold;
@@ -228,6 +231,22 @@ impl Proxy {
     /// The requests that took long, oldest first.
     pub fn slow_log(&self) -> impl Iterator<Item = &SlowEntry> {
         self.slow_log.entries.iter()
+    }
+
+    /// A response is about to be given to its request: when its turn has come, that is its end.
+    /// Otherwise it is judged when it is released.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn log_if_in_turn(&mut self, index: u32) {
+        let record = self.records.at(index);
+        let Owner::Client(key) = record.owner else { return };
+        let client = self.clients.at(key.index);
+        if client.requests.head() == index {
+            let pool = &self.pools[client.pool as usize];
+            let (arrived_at, command) = (record.arrived_at, record.command);
+            let request = SlowRequest { index, arrived_at, command, now: self.now };
+            self.slow_log.log(pool, client, key, request);
+        }
     }
 
     /// Looks up where the clients of this turn's slow requests are, those of the first few. To be

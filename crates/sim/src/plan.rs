@@ -408,6 +408,8 @@ fn draw_pool(random: &mut Random, index: usize, first: usize, fault_free: bool) 
         options.password = random.chance(150).then(|| b"secret".to_vec());
         options.database = random.pick(&[0, 0, 0, 3]);
     }
+    // Not drawn: it changes nothing that a peer sees.
+    options.slow_threshold = servers_count.is_multiple_of(2).then_some(Duration::from_millis(1));
     options.client_requests_inflight_max = random.pick(&[1, 2, 3, 8, 1024, 1024]);
     options.client_output_high_water = random.pick(&[1, 100, 5_000, 1 << 20, 1 << 20]);
     if !fault_free {

@@ -128,7 +128,7 @@ pub(crate) enum CtlRequest {
     Servers,
     /// Clients.
     Clients {
-        /// No more than so many of each worker.
+        /// No more than so many of each worker, of which 1000 are told of at the most.
         #[arg(long, value_name = "N", default_value_t = 100)]
         max: usize,
     },

@@ -9,6 +9,7 @@ use protocol::{Forward, KeySpan, Parsed, Request, Route, Then};
 use super::State;
 use crate::canary::Canary;
 use crate::gather::{RESERVE_MAX, SIZE_MIN};
+use crate::pool::Pool;
 use crate::proxy::Proxy;
 use crate::request::{Owner, Record};
 
@@ -231,8 +232,8 @@ impl Proxy {
             Forward::Rewritten { .. } => request.bytes(frame.bytes(), &self.scratch),
         };
         if self.pools[pool_index].options.slow_threshold.is_some() {
-            let key = first_key(request.route, wire, &self.scratch.keys);
-            let key_hash = self.pools[pool_index].key_hash(key);
+            let pool = &self.pools[pool_index];
+            let key_hash = hash_for_log(pool, request.route, wire, &self.scratch.keys);
             self.slow_log.begin(index, self.now, key_hash);
         }
         let server = match request.route {
@@ -333,13 +334,18 @@ impl Proxy {
     }
 }
 
-/// The key that decides where a request goes, or the first of them.
-fn first_key<'a>(route: Route, wire: &'a [u8], keys: &[KeySpan]) -> &'a [u8] {
-    match route {
+/// The hash of the key that decides where a request goes, or of the first of them.
+///
+/// What is done for the slow log only stands in functions of its own, as here: inside those of the
+/// path it costs every request registers.
+#[cold]
+#[inline(never)]
+fn hash_for_log(pool: &Pool, route: Route, wire: &[u8], keys: &[KeySpan]) -> u32 {
+    pool.key_hash(match route {
         Route::Key(span) => &wire[span.range()],
         Route::Any => protocol::PLACEHOLDER_KEY,
         Route::Split => keys.first().map_or(&[][..], |key| &wire[key.key.range()]),
-    }
+    })
 }
 
 /// Compares in a time that depends on the lengths only.

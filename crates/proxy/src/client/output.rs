@@ -77,7 +77,8 @@ impl Proxy {
             if !record.in_server {
                 self.records.remove_at(head);
             }
-            if self.slow_log.may_be_slow(arrived_at, self.now) {
+            let took_ns = self.now.as_ns().saturating_sub(arrived_at.as_ns());
+            if self.slow_log.is_slow(took_ns) {
                 let request = SlowRequest { index: head, arrived_at, command, now: self.now };
                 self.slow_log.log(pool, client, key, request);
             }

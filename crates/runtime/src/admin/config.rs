@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use proxy::options::{PoolOptions, Protocol};
+use proxy::options::{ListenOptions, PoolOptions, Protocol, ServerOptions};
 use serde_json::{Value, json};
 
 use crate::process::Shared;
@@ -23,49 +23,74 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Every option by the name of its key. A new one does not compile before it stands here.
 fn pool(options: &PoolOptions) -> Value {
-    let servers = options.servers.iter().map(|server| {
-        json!({
-            "name": server.name, "address": server.address.to_string(), "weight": server.weight,
-        })
-    });
+    let PoolOptions {
+        name: _,
+        protocol,
+        listen: ListenOptions { address, unix_mode, backlog, keepalive },
+        hash,
+        distribution,
+        hash_tag,
+        servers,
+        request_timeout,
+        connect_timeout,
+        server_connections_per_worker,
+        preconnect,
+        health,
+        client_connections_max,
+        password,
+        database,
+        limits,
+        client_requests_inflight_max,
+        client_output_high_water,
+        client_output_max,
+        server_requests_inflight_max,
+        client_stall_timeout,
+        slow_threshold,
+    } = options;
     json!({
-        "listen": options.listen.address.to_string(),
-        "listen_mode": options.listen.unix_mode.map(|mode| format!("{mode:o}")),
-        "backlog": options.listen.backlog,
-        "tcpkeepalive": options.listen.keepalive,
-        "redis": options.protocol == Protocol::Redis,
-        "redis_auth": options.password.as_ref().map(|_| REDACTED),
-        "redis_db": options.database,
-        "hash": options.hash.name(),
-        "distribution": options.distribution.name(),
-        "hash_tag": options.hash_tag.map(|tag| tag.to_string()),
-        "timeout": options.request_timeout.map_or(0, ms),
-        "connect_timeout_ms": ms(options.connect_timeout),
-        "server_connections": options.server_connections_per_worker,
-        "preconnect": options.preconnect,
-        "auto_eject_hosts": options.health.eject,
-        "server_failure_limit": options.health.failure_limit,
-        "server_retry_timeout": ms(options.health.retry_timeout),
-        "client_connections": options.client_connections_max,
-        "request_size_max_bytes": options.limits.request_size_max,
-        "response_size_max_bytes": options.limits.response_size_max,
-        "arguments_max": options.limits.arguments_max,
-        "client_requests_inflight_max": options.client_requests_inflight_max,
-        "client_output_high_water_bytes": options.client_output_high_water,
-        "client_output_max_bytes": options.client_output_max,
-        "server_requests_inflight_max": options.server_requests_inflight_max,
-        "client_stall_timeout_ms": options.client_stall_timeout.map_or(0, ms),
-        "slow_threshold_ms": options.slow_threshold.map_or(0, ms),
-        "servers": servers.collect::<Vec<_>>(),
+        "listen": address.to_string(),
+        "listen_mode": unix_mode.map(|mode| format!("{mode:o}")),
+        "backlog": backlog,
+        "tcpkeepalive": keepalive,
+        "redis": *protocol == Protocol::Redis,
+        "redis_auth": password.as_ref().map(|_| REDACTED),
+        "redis_db": database,
+        "hash": hash.name(),
+        "distribution": distribution.name(),
+        "hash_tag": hash_tag.map(|tag| tag.to_string()),
+        "timeout": request_timeout.map_or(0, ms),
+        "connect_timeout_ms": ms(*connect_timeout),
+        "server_connections": server_connections_per_worker,
+        "preconnect": preconnect,
+        "auto_eject_hosts": health.eject,
+        "server_failure_limit": health.failure_limit,
+        "server_retry_timeout": ms(health.retry_timeout),
+        "client_connections": client_connections_max,
+        "request_size_max_bytes": limits.request_size_max,
+        "response_size_max_bytes": limits.response_size_max,
+        "arguments_max": limits.arguments_max,
+        "client_requests_inflight_max": client_requests_inflight_max,
+        "client_output_high_water_bytes": client_output_high_water,
+        "client_output_max_bytes": client_output_max,
+        "server_requests_inflight_max": server_requests_inflight_max,
+        "client_stall_timeout_ms": client_stall_timeout.map_or(0, ms),
+        "slow_threshold_ms": slow_threshold.map_or(0, ms),
+        "servers": servers.iter().map(server).collect::<Vec<_>>(),
     })
+}
+
+fn server(options: &ServerOptions) -> Value {
+    let ServerOptions { name, address, weight } = options;
+    json!({ "name": name, "address": address.to_string(), "weight": weight })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use base::Address;
-    use proxy::options::{ServerAddress, ServerOptions};
+    use proxy::options::ServerAddress;
 
     #[test]
     fn a_password_is_never_told() {

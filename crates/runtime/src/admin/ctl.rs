@@ -4,7 +4,8 @@
 //! `{"ok": true, "data": ...}` or `{"ok": false, "error": "..."}`. What changes the process goes
 //! the way of signals, so that it happens in one place. Invariant: each whole line gets one answer.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
 use serde::Deserialize;
@@ -14,9 +15,13 @@ use super::{CheckConfiguration, Context, report};
 use crate::control_listener::Stream;
 
 /// Bytes of a request.
-const LINE_SIZE_MAX: u64 = 64 << 10;
+const LINE_SIZE_MAX: usize = 64 << 10;
+/// How long a caller may take to send one, however slowly it writes.
+const LINE_LIMIT: Duration = Duration::from_secs(10);
+/// Requests of a connection.
+const LINES_MAX: usize = 100;
 
-/// Clients that are told of, of each worker, unless the caller says otherwise.
+/// Clients that are told of, of each worker: it does nothing else while it looks them up.
 const CLIENTS_MAX: usize = 1000;
 
 #[derive(Debug, Deserialize)]
@@ -32,16 +37,15 @@ enum Request {
     Upgrade {},
 }
 
-/// Serves one caller: as many lines as it sends.
+/// Serves one caller: the lines that it sends.
 pub(super) fn serve(
     stream: Stream,
     context: &Context,
     check: &CheckConfiguration,
 ) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut line = Vec::new();
-        (&mut reader).take(LINE_SIZE_MAX).read_until(b'\n', &mut line)?;
+    for _ in 0..LINES_MAX {
+        let line = read_line(&mut reader)?;
         if line.is_empty() {
             return Ok(());
         }
@@ -60,6 +64,25 @@ pub(super) fn serve(
             return Ok(());
         }
     }
+    Ok(())
+}
+
+/// The bytes up to and with the next LF; without one at the end of the stream, of the patience, or
+/// of the room.
+fn read_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + LINE_LIMIT;
+    let mut line = Vec::new();
+    loop {
+        let bytes = reader.fill_buf()?;
+        let end = bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+        let size = end.unwrap_or(bytes.len());
+        line.extend_from_slice(&bytes[..size]);
+        reader.consume(size);
+        let is_over = size == 0 || line.len() >= LINE_SIZE_MAX || Instant::now() > deadline;
+        if end.is_some() || is_over {
+            return Ok(line);
+        }
+    }
 }
 
 fn answer(line: &[u8], context: &Context, check: &CheckConfiguration) -> Result<Value, String> {
@@ -69,7 +92,9 @@ fn answer(line: &[u8], context: &Context, check: &CheckConfiguration) -> Result<
     match request {
         Request::Status {} => Ok(report::status(context)),
         Request::Servers {} => Ok(report::servers(shared)),
-        Request::Clients { max } => Ok(report::clients(shared, max.unwrap_or(CLIENTS_MAX))),
+        Request::Clients { max } => {
+            Ok(report::clients(shared, max.unwrap_or(CLIENTS_MAX).min(CLIENTS_MAX)))
+        }
         Request::SlowLog { max } => Ok(report::slow_log(shared, max.unwrap_or(usize::MAX))),
         Request::Explain { key, pool } => report::explain(shared, pool.as_deref(), &key),
         Request::Reload {} => {

@@ -5,7 +5,7 @@
 //! gets one response, and the connection is closed behind it.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -19,6 +19,11 @@ const HEADERS_MAX: usize = 64;
 /// Bytes behind the head that are read and thrown away: unread ones would reset the connection, and
 /// the response might be lost.
 const REST_SIZE_MAX: usize = 64 << 10;
+
+/// How long a caller may take to take its response, however slowly it reads.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes that are handed to the system at a time.
+const WRITE_SIZE_MAX: usize = 64 << 10;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Response {
@@ -65,9 +70,23 @@ pub(super) fn serve(mut stream: Stream, context: &Context) -> io::Result<()> {
     if !is_head {
         bytes.extend_from_slice(body);
     }
-    stream.write_all(&bytes)?;
+    write_all(&mut stream, &bytes)?;
     stream.end()?;
     discard(&mut stream)
+}
+
+fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + WRITE_LIMIT;
+    while !bytes.is_empty() {
+        if Instant::now() > deadline {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        match stream.write(&bytes[..bytes.len().min(WRITE_SIZE_MAX)])? {
+            0 => return Err(ErrorKind::WriteZero.into()),
+            size => bytes = &bytes[size..],
+        }
+    }
+    Ok(())
 }
 
 fn read_head(stream: &mut Stream) -> io::Result<Head> {
