@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::Driver;
 use crate::record::Record;
-use crate::worker::{Interval, Outlet, Worker};
+use crate::worker::{Interval, Looks, Outlet, Worker};
 use crate::workload::Plan;
 use crate::workload::plan::Part;
 
@@ -137,9 +137,10 @@ pub fn run(
     if options.event_base != BaseChoice::Readiness {
         match event::uring_supported() {
             Ok(tier) => {
-                let options_of_base = uring_options(tier);
+                let options_of_base = uring_options(tier, plan);
                 let make = move || event::Uring::new(options_of_base);
-                return run_on(plan, options, "io_uring", make, ready, progress);
+                let counters_of = event::Uring::counters;
+                return run_on(plan, options, ("io_uring", counters_of), make, ready, progress);
             }
             Err(refused) if options.event_base == BaseChoice::Uring => {
                 return Err(refused.to_string());
@@ -151,15 +152,21 @@ pub fn run(
         return Err("io_uring is a thing of Linux".to_owned());
     }
     let make = || Readiness::new(ReadinessOptions::default());
-    run_on(plan, options, "readiness", make, ready, progress)
+    run_on(plan, options, ("readiness", Readiness::counters), make, ready, progress)
 }
 
-/// Where receives share buffers a few are enough, and those stay in the cache.
+/// Where receives share buffers, and all replies in flight have room in a few, few are lent: those
+/// stay in the cache.
 #[cfg(target_os = "linux")]
-fn uring_options(tier: event::Tier) -> event::UringOptions {
+fn uring_options(tier: event::Tier, plan: &Plan) -> event::UringOptions {
+    const FEW: event::ReceiveBuffers = event::ReceiveBuffers { count: 8, size: 32 << 10 };
     let mut options = event::UringOptions::new(tier);
-    if tier.incremental {
-        options.server_buffers = event::ReceiveBuffers { count: 8, size: 32 << 10 };
+    let in_flight = u64::from(plan.settings.connections.div_ceil(plan.settings.threads))
+        .saturating_mul(plan.depth as u64);
+    let reply_size = plan.value_size.constant().map_or(u64::MAX, |size| size + 64);
+    let few_size = u64::from(FEW.count) * u64::from(FEW.size);
+    if tier.incremental && in_flight.saturating_mul(reply_size) <= few_size / 2 {
+        options.server_buffers = FEW;
     }
     options
 }
@@ -167,7 +174,7 @@ fn uring_options(tier: event::Tier) -> event::UringOptions {
 fn run_on<B, F>(
     plan: &Arc<Plan>,
     options: &RunOptions,
-    name: &str,
+    (name, counters_of): (&str, fn(&B) -> event::Counters),
     make: F,
     ready: &mut dyn FnMut(),
     progress: &mut dyn FnMut(Progress<'_>),
@@ -194,7 +201,7 @@ where
             let outlet =
                 Outlet { full: full_in.clone(), empty: empty.clone(), length: options.interval };
             scope.spawn(move || {
-                let end = thread_main(index, shared, make, &messages, &outlet);
+                let end = thread_main(index, shared, (make, counters_of), &messages, &outlet);
                 // The caller may have given up.
                 let _ = messages.send(Message::Done(Box::new(end)));
             });
@@ -304,7 +311,7 @@ fn merge(
 fn thread_main<B, F>(
     index: usize,
     shared: &Shared,
-    make: F,
+    (make, counters_of): (F, fn(&B) -> event::Counters),
     messages: &Sender<Message>,
     outlet: &Outlet,
 ) -> ThreadEnd
@@ -337,7 +344,8 @@ where
     };
     let made = make().map(|base| {
         let address = options.address.clone();
-        Worker::new(base, driver, address, nodelay_of, options.spin, plan.ops.len())
+        let looks = Looks { nodelay_of, counters_of };
+        Worker::new(base, driver, address, looks, options.spin, plan.ops.len())
     });
     let mut worker =
         made.map_err(|error| end.result = Err(format!("the event base: {error}"))).ok();

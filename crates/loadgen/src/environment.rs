@@ -1,13 +1,15 @@
 //! The machine, as far as it bears on the figures: its clock, its CPUs, and what others take of
 //! them.
 //!
-//! Linux tells most; elsewhere a field is absent. Invariant: nothing here runs while a run
-//! measures, but for one read of the steal time before and after.
+//! Linux tells most; elsewhere a field is absent. Invariant: nothing here runs on a thread that
+//! measures.
 
 use std::fs;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+
+use crate::marks::{Between, Marks};
 
 /// What is known of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -28,15 +30,8 @@ pub struct Environment {
     pub clock_cost_ns: u64,
     /// The smallest difference above 0 between two reads, in nanoseconds.
     pub clock_resolution_ns: u64,
-    /// Part of the CPUs' time that the host took during the run.
-    pub steal_share: Option<f64>,
-}
-
-/// Times of all CPUs since boot, in ticks.
-#[derive(Debug, Clone, Copy)]
-pub struct CpuTimes {
-    steal: u64,
-    all: u64,
+    /// What became of the machine during the run.
+    pub during: Between,
 }
 
 impl Environment {
@@ -57,33 +52,15 @@ impl Environment {
             clock_source: source,
             clock_cost_ns,
             clock_resolution_ns,
-            steal_share: None,
+            during: Between::default(),
         }
     }
 
-    /// Takes down what may have changed during a run that began with `before`.
-    pub fn look_again(&mut self, before: Option<CpuTimes>) {
+    /// Takes down what may have changed during a run that began with `before` and has taken so many
+    /// seconds.
+    pub fn look_again(&mut self, before: &Marks, seconds: f64) {
         self.clock_source_after = clock_source();
-        self.steal_share = before.zip(CpuTimes::now()).map(|(before, after)| {
-            let all = after.all.saturating_sub(before.all).max(1);
-            after.steal.saturating_sub(before.steal) as f64 / all as f64
-        });
-    }
-}
-
-impl CpuTimes {
-    /// Since boot; `None` where the system does not tell.
-    pub fn now() -> Option<CpuTimes> {
-        let text = fs::read_to_string("/proc/stat").ok()?;
-        let fields: Vec<u64> = text
-            .lines()
-            .next()?
-            .split_whitespace()
-            .skip(1)
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        // user, nice, system, idle, iowait, irq, softirq, steal; guests are in user already.
-        Some(CpuTimes { steal: *fields.get(7)?, all: fields.iter().take(8).sum() })
+        self.during.end(before, &Marks::now(), seconds);
     }
 }
 

@@ -7,10 +7,12 @@
 //! it to an event base. Invariant: histograms are merged, never percentiles.
 #![forbid(unsafe_code)]
 
+pub mod arrivals;
 pub mod commands;
 pub mod driver;
 pub mod engine;
 pub mod environment;
+pub mod marks;
 pub mod record;
 pub mod reply;
 pub mod report;

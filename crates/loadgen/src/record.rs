@@ -183,6 +183,16 @@ pub struct Counts {
     pub cpu_ns_max: u64,
     /// Time that the thread was ready to run and did not, in nanoseconds.
     pub run_delay_ns: u64,
+    /// Times that the thread went to sleep for want of work, where the system tells.
+    pub sleeps: u64,
+    /// Operations given to the kernel.
+    pub submissions: u64,
+    /// Completions that had no room, and receives that found no buffer: each delays a reply.
+    pub overflows: u64,
+    /// Intervals whose sends were compared with the schedule's law, and those that differed.
+    pub arrivals_tested: u64,
+    /// See `arrivals_tested`.
+    pub arrivals_differ: u64,
 }
 
 impl Counts {
@@ -213,6 +223,11 @@ impl Counts {
             (&mut self.connects_failed, other.connects_failed),
             (&mut self.cpu_ns, other.cpu_ns),
             (&mut self.run_delay_ns, other.run_delay_ns),
+            (&mut self.sleeps, other.sleeps),
+            (&mut self.submissions, other.submissions),
+            (&mut self.overflows, other.overflows),
+            (&mut self.arrivals_tested, other.arrivals_tested),
+            (&mut self.arrivals_differ, other.arrivals_differ),
         ] {
             *ours += theirs;
         }

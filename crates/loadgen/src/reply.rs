@@ -281,6 +281,20 @@ fn skip(
     Ok(Some(start))
 }
 
+/// The version number in a reply to `gets` or `mg ... c`, if it has one.
+pub fn unique(wire: Wire, reply: &[u8]) -> Option<u64> {
+    let Line::Whole(text, _) = line(reply, 0) else { return None };
+    let mut fields = text.split(|&byte| byte == b' ');
+    let digits = match wire {
+        Wire::Memcache if fields.next()? == b"VALUE" => fields.nth(3)?,
+        Wire::Meta if fields.next()? == b"VA" => {
+            fields.skip(1).find_map(|flag| flag.strip_prefix(b"c"))?
+        }
+        _ => return None,
+    };
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// One `VALUE key flags size` block: its size and its value. `None` when it is not whole.
 fn memcache_value(bytes: &[u8]) -> Option<(usize, Reply<'_>)> {
     let Line::Whole(text, next) = line(bytes, 0) else {
@@ -442,6 +456,19 @@ mod tests {
             for cut in 0..text.len() {
                 assert_eq!(read(wire, &text.as_bytes()[..cut]), Read::Incomplete);
             }
+        }
+    }
+
+    #[test]
+    fn version_numbers_are_found_where_they_are() {
+        for (wire, text, expected) in [
+            (Wire::Memcache, "VALUE k 0 1 77\r\na\r\nEND\r\n", Some(77)),
+            (Wire::Memcache, "VALUE k 0 1\r\na\r\nEND\r\n", None),
+            (Wire::Memcache, "END\r\n", None),
+            (Wire::Meta, "VA 1 kckey c18446744073709551615\r\na\r\n", Some(u64::MAX)),
+            (Wire::Meta, "EN\r\n", None),
+        ] {
+            assert_eq!(unique(wire, text.as_bytes()), expected, "{text:?}");
         }
     }
 

@@ -104,6 +104,16 @@ pub struct Confidence {
     pub high_ns: u64,
 }
 
+/// A short repetition with twice the threads: a generator that is no part of the result makes no
+/// difference by it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Doubled {
+    /// The 99 % response, with its interval.
+    pub response_p99: Option<Confidence>,
+    /// Requests a second that were answered.
+    pub completed_rate: f64,
+}
+
 /// See the module's text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -163,6 +173,8 @@ pub struct Summary {
     pub cpu_share_max: f64,
     /// What this generator can do at most, if it was measured.
     pub ceiling_rate: Option<f64>,
+    /// The same load again with twice the threads, if that was tried.
+    pub doubled: Option<Doubled>,
     /// All commands, from the intended start.
     pub response: Percentiles,
     /// All commands, from the send.
@@ -345,6 +357,7 @@ impl Gather {
             cpu_ns_per_request: counts.cpu_ns / counts.completed.max(1),
             cpu_share_max: self.cpu_share_max,
             ceiling_rate: None,
+            doubled: None,
             response: Percentiles::of(&response),
             service: Percentiles::of(&total.service()),
             slip_busy: Percentiles::of(&total.slip_busy),
@@ -387,6 +400,8 @@ pub(crate) mod tests {
             }
             record.loop_interval.record_zeros(100);
             (record.counts.sent, record.counts.completed) = (count, count);
+            (record.counts.turns, record.counts.sleeps) = (count, count);
+            (record.counts.submissions, record.counts.arrivals_tested) = (count, 1);
             record.counts.hits = count;
             record.counts.cpu_ns_max = 100_000_000;
             record.backlog = 1;
@@ -394,7 +409,12 @@ pub(crate) mod tests {
         }
         let unix = Address::Unix("/tmp/server".into());
         let end = RunEnd { pinned: true, nodelay: (16, 0), ..RunEnd::default() };
-        let mut environment = Environment { steal_share: Some(0.0), ..Environment::default() };
+        let mut environment = Environment::default();
+        environment.during.steal_share = Some(0.0);
+        environment.during.clock_drift_ppm = Some(-3.0);
+        environment.during.frequency_khz = Some((1_990_000, 2_000_000));
+        environment.during.retransmitted_share = Some(0.0);
+        environment.during.listen_drops = Some(0);
         environment.clock_cost_ns = 20;
         gather.finish(&plan, &RunOptions::new(unix), &end, environment)
     }

@@ -99,7 +99,7 @@ impl Template {
 
 /// One key, and nothing that is drawn but a value.
 fn is_plain(op: Op) -> bool {
-    !matches!(op, Op::Mget | Op::Scan | Op::Ping)
+    !matches!(op, Op::Mget | Op::Scan | Op::Ping | Op::Cas | Op::Prepend)
 }
 
 fn writes(op: Op) -> bool {

@@ -121,6 +121,12 @@ fn generator(summary: &Summary, checks: &mut Checks) {
         let text = format!("the median service time, {p50} ns, is below ten reads of the clock");
         checks.add("clock", Grade::Suspect, text);
     }
+    never_idle(summary, checks);
+    arrivals(summary, checks);
+    let counts = &summary.counts;
+    let lost = counts.overflows as f64 / counts.submissions.max(1) as f64;
+    let text = "part of the kernel's operations that found no room for their end";
+    checks.above("overflow", lost, 0.0, 0.001, text);
     let (seen, missing) = summary.nodelay;
     if missing > 0 {
         let text = format!("TCP_NODELAY, read back, is off on {missing} of {seen} connections");
@@ -128,6 +134,35 @@ fn generator(summary: &Summary, checks: &mut Checks) {
     }
     if !summary.pinned {
         checks.add("pinning", Grade::Suspect, "threads could not be pinned as asked".to_owned());
+    }
+}
+
+/// A thread that finds work each time it looks is a queue of its own.
+fn never_idle(summary: &Summary, checks: &mut Checks) {
+    let counts = &summary.counts;
+    // Too short to say, or threads that do not sleep.
+    if summary.spin || counts.turns < TURNS_MIN {
+        return;
+    }
+    if counts.sleeps == 0 {
+        checks.add("idle", Grade::Valid, "not judged: sleeps are not told, or none".to_owned());
+        return;
+    }
+    let busy = 1.0 - counts.sleeps as f64 / counts.turns as f64;
+    checks.above("idle", busy, 0.8, 0.98, "part of the turns that found work waiting");
+}
+
+/// Fewer turns of the loop say nothing.
+const TURNS_MIN: u64 = 1000;
+
+fn arrivals(summary: &Summary, checks: &mut Checks) {
+    let (tested, differ) = (summary.counts.arrivals_tested, summary.counts.arrivals_differ);
+    if differ > 0 {
+        let text = format!(
+            "requests did not leave as a Poisson process in {differ} of {tested} intervals"
+        );
+        let many = differ as f64 > 0.1 * tested as f64 && tested >= 10;
+        checks.add("arrivals", if many { Grade::Invalid } else { Grade::Suspect }, text);
     }
 }
 
@@ -175,11 +210,25 @@ fn load(summary: &Summary, checks: &mut Checks) {
 
 fn machine(summary: &Summary, checks: &mut Checks) {
     let environment = &summary.environment;
-    match environment.steal_share {
-        Some(share) => {
-            checks.above("steal", share, 0.005, 0.02, "time that the host took from this machine");
-        }
-        None => checks.add("steal", Grade::Valid, "not judged: it is not told here".to_owned()),
+    let during = &environment.during;
+    let mut known = |check: &str, value: Option<f64>, suspect, invalid, text: &str| match value {
+        Some(value) => checks.above(check, value, suspect, invalid, text),
+        None => checks.add(check, Grade::Valid, "not judged: it is not told here".to_owned()),
+    };
+    let text = "time that the host took from this machine";
+    known("steal", during.steal_share, 0.005, 0.02, text);
+    let text = "steering of the clock, in millionths";
+    known("drift", during.clock_drift_ppm.map(f64::abs), 20.0, 50.0, text);
+    let text = "change of the CPU's frequency";
+    known("frequency", during.frequency_spread(), 0.05, 0.15, text);
+    let text = "part of this machine's TCP segments that were sent again";
+    known("retransmits", during.retransmitted_share, 0.0001, f64::INFINITY, text);
+    if let Some(share) = during.link_share {
+        checks.above("link", share, 0.7, 0.9, "load of the busiest link");
+    }
+    if let Some(drops @ 1..) = during.listen_drops {
+        let text = format!("listeners of this machine dropped {drops} connections");
+        checks.add("listen drops", Grade::Suspect, text);
     }
     let wall = summary.wall_s * f64::from(summary.settings.threads);
     let delay = summary.counts.run_delay_ns as f64 / 1e9 / wall.max(1e-9);
@@ -219,12 +268,35 @@ fn answers(summary: &Summary, checks: &mut Checks) {
         let part = summary.completed_rate / ceiling;
         checks.above("ceiling", part, 0.5, 0.8, "load as a part of the generator's ceiling");
     }
+    doubled(summary, checks);
+}
+
+/// Twice the threads must not change what is measured.
+fn doubled(summary: &Summary, checks: &mut Checks) {
+    let Some(doubled) = &summary.doubled else { return };
+    if !summary.is_timed() {
+        let change = (doubled.completed_rate / summary.completed_rate.max(1e-9) - 1.0).abs();
+        let text = "change of the rate with twice the threads";
+        checks.above("threads", change, 0.05, 0.05, text);
+    }
+    let first = summary.confidence.iter().find(|one| one.percent == 99.0);
+    if let Some((first, again)) = first.zip(doubled.response_p99.as_ref())
+        && (again.low_ns > first.high_ns || again.high_ns < first.low_ns)
+    {
+        let text = format!(
+            "p99 is {} to {} ns with twice the threads, {} to {} ns without",
+            again.low_ns, again.high_ns, first.low_ns, first.high_ns
+        );
+        checks.add("threads", Grade::Suspect, text);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::summary::tests::summary;
+    use crate::summary::{Confidence, Doubled};
+    use crate::workload::file::Mode;
 
     fn grade(change: impl FnOnce(&mut Summary)) -> (Grade, Vec<String>) {
         let mut summary = summary();
@@ -243,7 +315,7 @@ mod tests {
 
     #[test]
     fn each_check_can_fail() {
-        let cases: [(&str, Grade, Change); 15] = [
+        let cases: [(&str, Grade, Change); 34] = [
             ("cpu", Grade::Suspect, |s| s.cpu_share_max = 0.8),
             ("cpu", Grade::Invalid, |s| s.cpu_share_max = 0.95),
             ("slip", Grade::Suspect, |s| s.slip_busy.p99_ns = Some(10_000)),
@@ -252,8 +324,41 @@ mod tests {
             ("achieved", Grade::Invalid, |s| s.achieved_share = 0.9),
             ("loop", Grade::Suspect, |s| s.loop_interval.p99_ns = Some(200_000)),
             ("loop", Grade::Invalid, |s| s.loop_interval.p99_ns = Some(2_000_000)),
-            ("steal", Grade::Suspect, |s| s.environment.steal_share = Some(0.01)),
-            ("steal", Grade::Invalid, |s| s.environment.steal_share = Some(0.1)),
+            ("steal", Grade::Suspect, |s| s.environment.during.steal_share = Some(0.01)),
+            ("steal", Grade::Invalid, |s| s.environment.during.steal_share = Some(0.1)),
+            ("idle", Grade::Suspect, |s| s.counts.sleeps = s.counts.turns / 10),
+            ("idle", Grade::Invalid, |s| s.counts.sleeps = s.counts.turns / 100),
+            ("arrivals", Grade::Suspect, |s| s.counts.arrivals_differ = 1),
+            ("arrivals", Grade::Invalid, |s| s.counts.arrivals_differ = 2),
+            ("overflow", Grade::Suspect, |s| s.counts.overflows = 1),
+            ("overflow", Grade::Invalid, |s| s.counts.overflows = 100),
+            ("ceiling", Grade::Suspect, |s| s.ceiling_rate = Some(s.completed_rate / 0.6)),
+            ("ceiling", Grade::Invalid, |s| s.ceiling_rate = Some(s.completed_rate / 0.9)),
+            ("threads", Grade::Suspect, |s| {
+                let response_p99 =
+                    Some(Confidence { percent: 99.0, low_ns: 300_000, high_ns: 400_000 });
+                s.doubled = Some(Doubled { response_p99, completed_rate: s.completed_rate });
+            }),
+            ("threads", Grade::Invalid, |s| {
+                s.settings.mode = Mode::Closed;
+                let completed_rate = s.completed_rate * 1.2;
+                s.doubled = Some(Doubled { response_p99: None, completed_rate });
+            }),
+            ("drift", Grade::Suspect, |s| s.environment.during.clock_drift_ppm = Some(-30.0)),
+            ("drift", Grade::Invalid, |s| s.environment.during.clock_drift_ppm = Some(60.0)),
+            ("frequency", Grade::Suspect, |s| {
+                s.environment.during.frequency_khz = Some((1_800_000, 2_000_000));
+            }),
+            ("frequency", Grade::Invalid, |s| {
+                s.environment.during.frequency_khz = Some((1_000_000, 2_000_000));
+            }),
+            ("retransmits", Grade::Suspect, |s| {
+                s.environment.during.retransmitted_share = Some(0.001);
+            }),
+            ("link", Grade::Suspect, |s| s.environment.during.link_share = Some(0.8)),
+            ("link", Grade::Invalid, |s| s.environment.during.link_share = Some(0.95)),
+            ("listen drops", Grade::Suspect, |s| s.environment.during.listen_drops = Some(3)),
+            ("run delay", Grade::Invalid, |s| s.counts.run_delay_ns = 9_000_000_000),
             ("nodelay", Grade::Invalid, |s| s.nodelay = (16, 1)),
             ("clock", Grade::Suspect, |s| s.environment.clock_cost_ns = 30_000),
             ("partial", Grade::Invalid, |s| s.partial = Some("interrupted".to_owned())),

@@ -219,7 +219,7 @@ impl Verifier {
                 let floor = self.counters.get(self.place(key)).copied().unwrap_or(0);
                 Expect { floor, ..Expect::default() }
             }
-            Op::Get | Op::Touch => {
+            Op::Get | Op::Gets | Op::Cas | Op::Touch | Op::Prepend => {
                 let known = self.alike.or_else(|| self.entry(key).map(|entry| entry.unpack()));
                 match known {
                     None => Expect { may_miss: true, version: ANY_VERSION, floor: 0 },
@@ -268,7 +268,7 @@ impl Verifier {
         let op = plan.ops[request.op as usize];
         if let Reply::Error(_) = reply {
             let writes = matches!(op, Op::Set | Op::Insert | Op::Add | Op::Delete)
-                || (op == Op::Rmw && nth == 1);
+                || (matches!(op, Op::Rmw | Op::Cas) && nth == 1);
             if writes {
                 // It may or may not have been done: like a lost one, but the next may follow.
                 self.end_write(request.key, false, op == Op::Delete);
@@ -279,12 +279,21 @@ impl Verifier {
             return Ok(unchecked(reply));
         }
         match (op, reply) {
-            (Op::Get, _) => self.read_one(plan, request.key, expect, reply),
-            (Op::Rmw, _) if nth == 0 => self.read_one(plan, request.key, expect, reply),
+            (Op::Get | Op::Gets, _) => self.read_one(plan, request.key, expect, reply),
+            (Op::Rmw | Op::Cas, _) if nth == 0 => self.read_one(plan, request.key, expect, reply),
             (Op::Mget | Op::Scan, _) => self.read_many(plan, request, nth, reply),
             (Op::Set | Op::Insert | Op::Rmw, Reply::Done) => {
                 self.end_write(request.key, true, false);
                 Ok(Answer::Done)
+            }
+            // Another write came between, or a removal.
+            (Op::Cas, Reply::Done | Reply::NotStored | Reply::Miss) => {
+                self.end_write(request.key, reply == Reply::Done, false);
+                Ok(Answer::Done)
+            }
+            (Op::Prepend, Reply::Done) => Ok(Answer::Done),
+            (Op::Prepend, Reply::NotStored | Reply::Miss) => {
+                Ok(Answer::Read { hits: 0, misses: 1 })
             }
             // SET NX that did nothing answers null, `add` NOT_STORED.
             (Op::Add, Reply::Done | Reply::NotStored | Reply::Miss) => {

@@ -52,6 +52,25 @@ impl Encoder {
         (&self.request, replies)
     }
 
+    /// The bytes of a cas's second half, for the version number that the first has read.
+    pub fn cas(&mut self, plan: &Plan, request: &Request, version: u32, unique: u64) -> &[u8] {
+        self.key.clear();
+        plan.keys.write(KeyKind::Value, request.key, &mut self.key);
+        self.make_value(plan, request.key, version);
+        let mut bytes = std::mem::take(&mut self.request);
+        bytes.clear();
+        let ttl = ttl(plan, request);
+        if plan.wire() == Wire::Meta {
+            let mut mode = b" C".to_vec();
+            number(unique, &mut mode);
+            self.store_meta(&mode, ttl, &mut bytes);
+        } else {
+            self.store_text(b"cas ", ttl, Some(unique), &mut bytes);
+        }
+        self.request = bytes;
+        &self.request
+    }
+
     /// The bytes of the request that writes a key before the measurement.
     pub fn prefill(&mut self, plan: &Plan, kind: KeyKind, key: u64, version: u32) -> &[u8] {
         let mut bytes = std::mem::take(&mut self.request);
@@ -100,7 +119,7 @@ impl Encoder {
         // Prefilled values live long enough for the run, whatever the workload's times to live.
         match plan.wire() {
             Wire::Redis | Wire::Redis3 => bulks(&[b"SET", &self.key, &self.value], out),
-            Wire::Memcache => self.store_text(b"set ", None, out),
+            Wire::Memcache => self.store_text(b"set ", None, None, out),
             Wire::Meta => self.store_meta(b"", None, out),
         }
     }
@@ -156,6 +175,7 @@ impl Encoder {
                 }
                 return if op == Op::Rmw { 2 } else { 1 };
             }
+            Op::Gets | Op::Cas | Op::Prepend => unreachable!("the plan refuses them for Redis"),
         }
         1
     }
@@ -170,6 +190,8 @@ impl Encoder {
     ) -> u16 {
         match op {
             Op::Get => line(&[b"get ", &self.key], out),
+            Op::Gets | Op::Cas => line(&[b"gets ", &self.key], out),
+            Op::Prepend => line(&[b"prepend ", &self.key, b" 0 0 0\r\n"], out),
             Op::Delete => line(&[b"delete ", &self.key], out),
             Op::Incr => line(&[b"incr ", &self.key, b" 1"], out),
             Op::Ping => line(&[b"version"], out),
@@ -192,7 +214,7 @@ impl Encoder {
                     line(&[b"get ", &self.key], out);
                 }
                 let verb: &[u8] = if op == Op::Add { b"add " } else { b"set " };
-                self.store_text(verb, ttl(plan, request), out);
+                self.store_text(verb, ttl(plan, request), None, out);
                 return if op == Op::Rmw { 2 } else { 1 };
             }
         }
@@ -209,6 +231,8 @@ impl Encoder {
     ) -> u16 {
         match op {
             Op::Get => line(&[b"mg ", &self.key, b" v k"], out),
+            Op::Gets | Op::Cas => line(&[b"mg ", &self.key, b" v k c"], out),
+            Op::Prepend => line(&[b"ms ", &self.key, b" 0 MP\r\n"], out),
             Op::Delete => line(&[b"md ", &self.key], out),
             Op::Incr => line(&[b"ma ", &self.key, b" v"], out),
             Op::Ping => line(&[b"mn"], out),
@@ -239,13 +263,17 @@ impl Encoder {
     }
 
     /// `set key 0 ttl size`, and the value.
-    fn store_text(&self, verb: &[u8], ttl: Option<u64>, out: &mut Vec<u8>) {
+    fn store_text(&self, verb: &[u8], ttl: Option<u64>, unique: Option<u64>, out: &mut Vec<u8>) {
         out.extend_from_slice(verb);
         out.extend_from_slice(&self.key);
         out.extend_from_slice(b" 0 ");
         number(ttl.unwrap_or(0), out);
         out.push(b' ');
         number(self.value.len() as u64, out);
+        if let Some(unique) = unique {
+            out.push(b' ');
+            number(unique, out);
+        }
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&self.value);
         out.extend_from_slice(b"\r\n");
@@ -338,6 +366,26 @@ mod tests {
     }
 
     #[test]
+    fn the_second_half_of_a_cas_names_what_the_first_has_read() {
+        for (wire, expected) in
+            [("memcache", "cas k7 0 60 3 99\r\nVAL\r\n"), ("meta", "ms k7 3 T60 C99\r\nVAL\r\n")]
+        {
+            let text = format!(
+                "protocol = '{wire}'\n[commands]\ncas = 1\n[keys]\nsize = 1\nprefix = 'k'\n\
+                 [values]\nsize = 3\nttl_s = 60"
+            );
+            let plan = Plan::new(&Settings::parse(&text).expect("good"), 0).expect("possible");
+            let request = Request { number: 0, op: 0, key: 7 };
+            let mut value = Vec::new();
+            plan.values.write(7, 1, 3, &mut value);
+            let expected = expected.replace("VAL", "");
+            let (head, tail) = expected.split_once("\r\n").expect("two lines");
+            let expected = [head.as_bytes(), b"\r\n", &value, tail.as_bytes()].concat();
+            assert_eq!(Encoder::default().cas(&plan, &request, 1, 99), expected);
+        }
+    }
+
+    #[test]
     fn requests_are_those_of_the_protocols() {
         let cases = [
             ("redis", "get", "*2\r\n$3\r\nGET\r\n$2\r\nk7\r\n", 1),
@@ -355,6 +403,11 @@ mod tests {
             ("memcache", "set", "set k7 0 60 3\r\nVAL\r\n", 1),
             ("memcache", "rmw", "get k7\r\nset k7 0 60 3\r\nVAL\r\n", 2),
             ("memcache", "scan", "get k7 k8\r\n", 1),
+            ("memcache", "gets", "gets k7\r\n", 1),
+            ("memcache", "cas", "gets k7\r\n", 1),
+            ("memcache", "prepend", "prepend k7 0 0 0\r\n\r\n", 1),
+            ("meta", "gets", "mg k7 v k c\r\n", 1),
+            ("meta", "prepend", "ms k7 0 MP\r\n\r\n", 1),
             ("memcache", "ping", "version\r\n", 1),
             ("memcache", "touch", "touch k7 60\r\n", 1),
             ("meta", "get", "mg k7 v k\r\n", 1),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base::{Address, SocketError, Time, Token};
 use crossbeam_channel::{Receiver, Sender};
-use event::{Event, EventBase};
+use event::{Counters, Event, EventBase};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::driver::{Action, Driver};
@@ -37,13 +37,21 @@ pub struct Outlet {
     pub length: Duration,
 }
 
+/// What an event base and its sockets tell, beyond what every base can.
+#[derive(Debug)]
+pub struct Looks<B: EventBase> {
+    /// Whether a socket has TCP_NODELAY; `None` where that means nothing.
+    pub nodelay_of: fn(&B::Socket) -> Option<bool>,
+    /// What the base has done so far.
+    pub counters_of: fn(&B) -> Counters,
+}
+
 /// See the module's text.
 pub struct Worker<B: EventBase> {
     base: B,
     driver: Driver,
     address: Address,
-    /// Whether a socket has TCP_NODELAY; `None` where that means nothing.
-    nodelay_of: fn(&B::Socket) -> Option<bool>,
+    looks: Looks<B>,
     spin: bool,
     events: Vec<Event<B::Socket>>,
     ops_count: usize,
@@ -59,7 +67,7 @@ impl<B: EventBase> Worker<B> {
         base: B,
         driver: Driver,
         address: Address,
-        nodelay_of: fn(&B::Socket) -> Option<bool>,
+        looks: Looks<B>,
         spin: bool,
         ops_count: usize,
     ) -> Worker<B> {
@@ -67,11 +75,11 @@ impl<B: EventBase> Worker<B> {
             base,
             driver,
             address,
-            nodelay_of,
+            looks,
             spin,
             events: Vec::new(),
             ops_count,
-            usage: Usage::now(),
+            usage: Usage::default(),
             nodelay_seen: 0,
             nodelay_missing: 0,
         }
@@ -164,7 +172,7 @@ impl<B: EventBase> Worker<B> {
                 } else {
                     warm = true;
                     self.driver.record_mut().forget_traffic();
-                    self.usage = Usage::now();
+                    self.usage = self.usage_now();
                 }
                 while next_interval <= now {
                     next_interval = next_interval + outlet.length;
@@ -179,12 +187,21 @@ impl<B: EventBase> Worker<B> {
         }
     }
 
+    fn usage_now(&self) -> Usage {
+        let counters = (self.looks.counters_of)(&self.base);
+        let overflows = counters.overflows + counters.starved;
+        Usage { submissions: counters.submissions, overflows, ..Usage::now() }
+    }
+
     fn flush(&mut self, index: u64, outlet: &Outlet) {
-        let usage = Usage::now();
+        let usage = self.usage_now();
         let counts = &mut self.driver.record_mut().counts;
         counts.cpu_ns = usage.cpu_ns.saturating_sub(self.usage.cpu_ns);
         counts.cpu_ns_max = counts.cpu_ns;
         counts.run_delay_ns = usage.run_delay_ns.saturating_sub(self.usage.run_delay_ns);
+        counts.sleeps = usage.sleeps.saturating_sub(self.usage.sleeps);
+        counts.submissions = usage.submissions.saturating_sub(self.usage.submissions);
+        counts.overflows = usage.overflows.saturating_sub(self.usage.overflows);
         self.usage = usage;
         let mut empty =
             outlet.empty.try_recv().unwrap_or_else(|_| Box::new(Record::new(self.ops_count)));
@@ -238,7 +255,7 @@ impl<B: EventBase> Worker<B> {
     /// Reads TCP_NODELAY back, since everything that is measured depends on it.
     fn connected(&mut self, token: Token) {
         if let Some(socket) = self.base.export(token) {
-            if let Some(nodelay) = (self.nodelay_of)(&socket) {
+            if let Some(nodelay) = (self.looks.nodelay_of)(&socket) {
                 self.nodelay_seen += 1;
                 self.nodelay_missing += u32::from(!nodelay);
             }
@@ -268,10 +285,13 @@ impl<B: EventBase> Worker<B> {
 }
 
 /// What the calling thread has used so far.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Usage {
     cpu_ns: u64,
     run_delay_ns: u64,
+    sleeps: u64,
+    submissions: u64,
+    overflows: u64,
 }
 
 impl Usage {
@@ -280,9 +300,13 @@ impl Usage {
         // "time on the processor, time ready to run, time slices"; absent where not compiled in.
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         let delay = text.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         Usage {
             cpu_ns: cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64,
             run_delay_ns: delay.unwrap_or(0),
+            sleeps: sleeps.and_then(|count| count.trim().parse().ok()).unwrap_or(0),
+            ..Usage::default()
         }
     }
 }

@@ -13,6 +13,7 @@ use std::thread;
 use base::Address;
 use loadgen::commands::args::{GeneratorArgs, ReportArgs};
 use loadgen::commands::run::{Measured, measure};
+use loadgen::commands::self_check::self_check;
 use loadgen::commands::serve::{Running, start};
 use loadgen::engine::{BaseChoice, RunOptions};
 use loadgen::reply::{self, Read};
@@ -229,6 +230,63 @@ fn a_server_that_dies_leaves_what_was_measured() {
     assert!((290..=301).contains(&counts.completed), "{counts:?}");
     assert!(counts.lost + counts.timed_out + counts.unsent > 600, "{counts:?}");
     assert_eq!(summary.response.count, counts.offered());
+}
+
+/// A real memcached, in both of its protocols, with all that it has and Redis lacks.
+#[test]
+fn a_real_memcached_is_understood_and_violates_nothing() {
+    struct Ended(std::process::Child);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            // It may have ended by itself.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = std::process::Command::new("memcached")
+        .args(["-l", "127.0.0.1", "-U", "0", "-u", "nobody", "-p", &port.to_string()])
+        .spawn()
+        .expect("memcached is needed: run make setup");
+    let mut server = Ended(child);
+    let address = ([127, 0, 0, 1], port).into();
+    while TcpStream::connect(address).is_err() {
+        assert!(server.0.try_wait().unwrap().is_none(), "memcached has ended");
+        thread::yield_now();
+    }
+    for wire in ["memcache", "meta"] {
+        let text = format!(
+            "protocol = '{wire}'\nrate = 4000\nduration_s = 1\ntimeout_ms = 60000\n\
+             verify = 'full'\nmust_hit = true\n[keys]\ncount = 500\n[commands]\nget = 3\n\
+             set = 2\ngets = 1\ncas = 2\nprepend = 1\nrmw = 1\nincr = 1\ntouch = 1\nmget = 1\n\
+             add = 1"
+        );
+        let summary = run(&Address::Inet(address), BaseChoice::Auto, &text).unwrap().summary;
+        let counts = &summary.counts;
+        assert_eq!(counts.violations_count(), 0, "{wire}: {:?}", summary.examples);
+        assert_eq!((counts.failed(), summary.prefill_failed), (0, 0), "{wire}");
+        assert_eq!(counts.completed, counts.offered(), "{wire}");
+        assert_eq!(summary.ops.len(), 10);
+        assert!(summary.ops.iter().all(|op| op.response.count > 50), "{wire}");
+    }
+}
+
+/// A load that is as large as the ceiling is found out, and so is what more threads would change.
+#[test]
+fn a_self_check_finds_the_ceiling() {
+    let server = server(Protocol::Redis);
+    let text = "mode = 'closed'\nduration_s = 1\nconnections = 4\n[keys]\ncount = 1000";
+    let options = RunOptions::new(server.address.clone());
+    let mut summary = run(&server.address, BaseChoice::Auto, text).unwrap().summary;
+    assert_eq!((summary.ceiling_rate, &summary.doubled), (None, &None));
+    self_check(&mut summary, &options, &generator()).unwrap();
+    let ceiling = summary.ceiling_rate.unwrap();
+    assert!(ceiling > 0.0 && summary.doubled.as_ref().unwrap().completed_rate > 0.0);
+    // The server answers as fast as the null server does, or nearly.
+    summary.ceiling_rate = Some(ceiling.min(summary.completed_rate));
+    let verdict = loadgen::verdict::judge(&summary);
+    assert!(verdict.findings.iter().any(|finding| finding.check == "ceiling"));
+    server.end().unwrap();
 }
 
 /// Two agents on two loopback addresses make one load; their histograms are added.

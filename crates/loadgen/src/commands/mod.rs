@@ -10,6 +10,7 @@ pub mod compare;
 pub mod curve;
 pub mod run;
 pub mod search;
+pub mod self_check;
 pub mod serve;
 pub mod storm;
 

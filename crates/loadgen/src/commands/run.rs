@@ -7,15 +7,17 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
 use super::Ending;
 use super::agent;
 use super::args::{GeneratorArgs, ReportArgs, WorkloadArgs};
+use super::self_check::self_check;
 use crate::engine::{self, Progress, RunOptions};
-use crate::environment::{CpuTimes, Environment};
+use crate::environment::Environment;
+use crate::marks::Marks;
 use crate::record::Record;
 use crate::report::hlog::HlogWriter;
 use crate::report::terminal::{self, Live};
@@ -33,6 +35,10 @@ pub struct RunArgs {
     /// What the load is.
     #[command(flatten)]
     pub workload: WorkloadArgs,
+    /// Also measures what this generator can do at most, and the same load with twice the threads:
+    /// a few seconds more.
+    #[arg(long)]
+    pub self_check: bool,
     /// How the generator runs.
     #[command(flatten)]
     pub generator: GeneratorArgs,
@@ -54,13 +60,33 @@ pub struct Measured {
 pub fn execute(args: &RunArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
     let settings = args.workload.settings()?;
     let options = args.generator.options(&args.server, stop)?;
-    let measured = measure(&settings, &options, &args.generator, &args.report)?;
+    let mut measured = collect(&settings, &options, &args.generator, &args.report)?;
+    let whole = measured.summary.partial.is_none();
+    let checked = match args.self_check && whole {
+        true => self_check(&mut measured.summary, &options, &args.generator),
+        false => Ok(()),
+    };
+    // What was measured is kept, whatever became of the check.
+    write_reports(&args.report, &measured)?;
+    checked?;
     print!("{}", terminal::summary(&measured.summary));
     Ok(if measured.summary.is_failure() { Ending::Bad } else { Ending::Good })
 }
 
 /// Measures once and writes the reports that are asked for.
 pub fn measure(
+    settings: &Settings,
+    options: &RunOptions,
+    generator: &GeneratorArgs,
+    report: &ReportArgs,
+) -> Result<Measured, String> {
+    let measured = collect(settings, options, generator, report)?;
+    write_reports(report, &measured)?;
+    Ok(measured)
+}
+
+/// Measures once; only the histogram log is written, as it comes.
+fn collect(
     settings: &Settings,
     options: &RunOptions,
     generator: &GeneratorArgs,
@@ -73,7 +99,8 @@ pub fn measure(
     let run = mix(started.as_nanos() as u64 ^ u64::from(std::process::id()) << 40) as u32;
     let plan = Arc::new(Plan::new(settings, run)?);
     let mut environment = Environment::look();
-    let before = CpuTimes::now();
+    let during = &mut environment.during;
+    let (before, began) = (Marks::now(), Instant::now());
     let timed = settings.mode != Mode::Closed;
     let live = Live::new(settings.duration_s, timed.then_some(settings.rate), generator.quiet);
     let mut gather = Gather::new(&plan, options.interval);
@@ -93,6 +120,7 @@ pub fn measure(
         }
         Progress::Interval(index, record) => {
             gather.add(index, record);
+            during.look_at_frequency();
             if let Some(hlog) = &mut hlog
                 && let Err(error) = hlog.write(index, record)
             {
@@ -108,15 +136,13 @@ pub fn measure(
     };
     live.end();
     let end = end?;
-    environment.look_again(before);
+    environment.look_again(&before, began.elapsed().as_secs_f64());
     let mut summary = gather.finish(&plan, &options, &end, environment);
     summary.started_unix_ms = started.as_millis() as u64;
     if let Some(error) = hlog_failure {
         return Err(format!("the histogram log: {error}"));
     }
-    let measured = Measured { summary, total: gather.total };
-    write_reports(report, &measured)?;
-    Ok(measured)
+    Ok(Measured { summary, total: gather.total })
 }
 
 fn create(path: &std::path::Path) -> Result<File, String> {

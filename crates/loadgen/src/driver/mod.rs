@@ -17,14 +17,16 @@ use base::{Buffers, Chain, RecvEnd, SocketError, Time, Token};
 
 use self::session::{InFlight, Purpose, Session, State};
 use self::source::Source;
+use crate::arrivals::Arrivals;
 use crate::record::Record;
 use crate::reply::{self, Read, Reply};
 use crate::verify::{Answer, Verifier};
 use crate::wire::{Encoder, handshake};
 use crate::workload::Plan;
-use crate::workload::file::Mode;
+use crate::workload::file::{Mode, Op};
 use crate::workload::keys::KeyKind;
 use crate::workload::plan::Part;
+use crate::workload::schedule::Arrival;
 use crate::workload::stream::Request;
 use crate::workload::value::Violation;
 
@@ -90,6 +92,8 @@ pub struct Driver {
     /// Requests of this interval that never waited for room.
     never_full: u64,
     is_timed: bool,
+    /// Of a load whose sends should be a Poisson process.
+    arrivals: Option<Arrivals>,
 }
 
 impl Driver {
@@ -122,6 +126,10 @@ impl Driver {
             prefill_failed: 0,
             never_full: 0,
             is_timed: plan.settings.mode != Mode::Closed,
+            // The part of a Poisson process that falls to one thread is one as well.
+            arrivals: (plan.settings.mode == Mode::Open
+                && plan.settings.arrival == Arrival::Poisson)
+                .then(Arrivals::default),
             plan,
         }
     }
@@ -158,6 +166,10 @@ impl Driver {
     /// Takes the interval's record and goes on with an empty one.
     pub fn take_record(&mut self, empty: Record) -> Record {
         self.flush_alike();
+        if let Some(good) = self.arrivals.as_mut().and_then(Arrivals::judge) {
+            self.record.counts.arrivals_tested += 1;
+            self.record.counts.arrivals_differ += u64::from(!good);
+        }
         self.record.slip_full.record_zeros(std::mem::take(&mut self.never_full));
         self.record.backlog = self.in_flight as u64 + self.source.due_count(self);
         std::mem::replace(&mut self.record, empty)
@@ -261,9 +273,16 @@ impl Driver {
             let from = session.in_flight.len() - session.unstamped;
             session.unstamped = 0;
             for one in session.in_flight.range_mut(from..) {
+                // The second half of a request, whose time has begun with the first.
+                if one.replies_seen > 0 {
+                    continue;
+                }
                 one.t2_ns = now_ns;
                 // In a closed loop nothing is planned, so nothing is late.
                 if one.measured && self.is_timed {
+                    if let Some(arrivals) = &mut self.arrivals {
+                        arrivals.add(now_ns);
+                    }
                     let late_ns = now_ns.saturating_sub(one.t0_ns);
                     let busy_ns = late_ns.saturating_sub(one.full_ns);
                     let record = &mut self.record;
@@ -390,13 +409,14 @@ impl Driver {
                 }
                 Read::Whole(size, Reply::Push) => used += size,
                 Read::Whole(size, reply) => {
+                    let whole = &bytes[used..used + size];
                     used += size;
                     if self.sessions[index].in_flight.is_empty() {
                         self.violated(index, None, Violation::Unasked, "");
                         self.broken(index, None);
                         return bytes.len();
                     }
-                    self.handle_reply(index, reply);
+                    self.handle_reply(index, reply, whole);
                 }
             }
         }
@@ -404,7 +424,7 @@ impl Driver {
     }
 
     #[inline]
-    fn handle_reply(&mut self, index: usize, reply: Reply<'_>) {
+    fn handle_reply(&mut self, index: usize, reply: Reply<'_>, whole: &[u8]) {
         self.replies_in_turn += 1;
         let in_flight = &mut self.sessions[index].in_flight;
         let front = in_flight.front_mut().expect("checked by the caller");
@@ -434,10 +454,35 @@ impl Driver {
             self.handle_other_reply(index, &one, reply);
         }
         if is_last {
+            if nth == 0 && self.goes_on(index, &one, whole) {
+                return;
+            }
             self.complete(index, &one);
         } else if one.failed {
             self.sessions[index].in_flight[0].failed = true;
         }
+    }
+
+    /// The second half of a cas, if the first has found something: it takes the place of the first,
+    /// with the time of both.
+    #[inline]
+    fn goes_on(&mut self, index: usize, one: &InFlight, whole: &[u8]) -> bool {
+        let is_cas = one.purpose == Purpose::Load
+            && self.plan.ops[one.request.op as usize] == Op::Cas
+            && !one.failed;
+        let unique = if is_cas { reply::unique(self.plan.wire(), whole) } else { None };
+        let Some(unique) = unique else { return false };
+        let expect = self.verifier.begin_write(one.request.key, one.request.number);
+        let bytes = self.encoder.cas(&self.plan, &one.request, expect.version, unique);
+        let session = &mut self.sessions[index];
+        session.out.push(bytes, &mut self.buffers);
+        session.unstamped += 1;
+        session.in_flight.push_back(InFlight { expect, replies_left: 1, replies_seen: 1, ..*one });
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty.push(index as u32);
+        }
+        true
     }
 
     /// A reply to what is no part of the load.

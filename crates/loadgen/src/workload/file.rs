@@ -30,6 +30,14 @@ pub enum Op {
     Add,
     /// Reads a value and writes it, one behind the other.
     Rmw,
+    /// Reads one value with its version number (memcached only).
+    Gets,
+    /// Reads a value with its version number, and writes it if it has that number still (memcached
+    /// only). The second request leaves when the first is answered; the time is that of both.
+    Cas,
+    /// Puts nothing in front of a value, so that what is there can still be checked (memcached
+    /// only).
+    Prepend,
     /// Removes a value.
     Delete,
     /// Adds one to a counter.
@@ -51,6 +59,9 @@ impl Op {
             Op::Insert => "insert",
             Op::Add => "add",
             Op::Rmw => "rmw",
+            Op::Gets => "gets",
+            Op::Cas => "cas",
+            Op::Prepend => "prepend",
             Op::Delete => "delete",
             Op::Incr => "incr",
             Op::Touch => "touch",

@@ -142,7 +142,8 @@ impl Plan {
 
     /// Whether nothing is written but before the measurement.
     pub fn only_reads(&self) -> bool {
-        let reads = |op: &Op| matches!(op, Op::Get | Op::Mget | Op::Scan | Op::Touch | Op::Ping);
+        let reads =
+            |op: &Op| matches!(op, Op::Get | Op::Gets | Op::Mget | Op::Scan | Op::Touch | Op::Ping);
         self.ops.iter().all(reads)
     }
 
@@ -229,8 +230,18 @@ fn faults(settings: &Settings) -> Vec<String> {
         (1.0..=3.6e6).contains(&settings.timeout_ms),
         format!("timeout_ms = {}: must be 1 to 3600000", settings.timeout_ms),
     );
+    faults.extend(command_faults(settings));
     faults.extend(law_faults(settings));
     faults
+}
+
+/// Commands that the protocol lacks.
+fn command_faults(settings: &Settings) -> Vec<String> {
+    let uses = |op: &Op| settings.commands.get(op).is_some_and(|weight| *weight > 0.0);
+    let redis = matches!(settings.protocol, Wire::Redis | Wire::Redis3);
+    let lacking = [Op::Gets, Op::Cas, Op::Prepend].into_iter().filter(|op| redis && uses(op));
+    let text = "Redis has no such command; protocol must be memcache or meta";
+    lacking.map(|op| format!("commands.{}: {text}", op.name())).collect()
 }
 
 /// What is wrong with the laws.
@@ -261,6 +272,8 @@ mod tests {
         for word in ["rate = 0", "connections = 0", "zipf", "timeout_ms = NaN"] {
             assert!(error.to_lowercase().contains(&word.to_lowercase()), "{word} in {error}");
         }
+        let cas = Settings { commands: [(Op::Cas, 1.0)].into(), ..Settings::default() };
+        assert!(Plan::new(&cas, 0).expect_err("Redis has none").contains("commands.cas"));
         let many = Settings { threads: 8, connections: 4, ..Settings::default() };
         assert!(Plan::new(&many, 0).is_err());
         let missing = Arrival::Replay { file: "/no/such/file".to_owned(), speed: 1.0 };

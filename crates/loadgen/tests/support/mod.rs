@@ -47,6 +47,8 @@ pub struct World<S> {
     pub server: S,
     pub plan: Arc<Plan>,
     pub now_ns: u64,
+    /// The generator is woken at multiples of this only.
+    pub step_ns: u64,
     /// Everything that was sent, when it is kept.
     pub wire_log: Option<Vec<u8>>,
     events: BinaryHeap<Reverse<(u64, u64, Token, Happening)>>,
@@ -70,6 +72,7 @@ impl<S: Server> World<S> {
             server,
             plan: plan.clone(),
             now_ns: 0,
+            step_ns: 1,
             wire_log: None,
             events: BinaryHeap::new(),
             serial: 0,
@@ -108,7 +111,7 @@ impl<S: Server> World<S> {
     pub fn turn(&mut self) {
         let deadline_ns = self.driver.deadline().as_ns();
         let next_ns = self.events.peek().map_or(u64::MAX, |event| event.0.0);
-        self.now_ns = deadline_ns.min(next_ns).max(self.now_ns);
+        self.now_ns = deadline_ns.min(next_ns).max(self.now_ns).next_multiple_of(self.step_ns);
         self.driver.begin_turn(Time::from_ns(self.now_ns));
         while self.events.peek().is_some_and(|event| event.0.0 <= self.now_ns) {
             let Reverse((_, _, token, happening)) = self.events.pop().expect("peeked");
