@@ -18,7 +18,7 @@ use support::weir::{Base, Pool, Weir};
 /// A key of the left server.
 const KEY: &str = "k10";
 /// Failed probes after which the server comes to its senses.
-const PROBES_COUNT: usize = 3;
+const PROBES_COUNT: usize = 2;
 
 #[derive(Default)]
 struct Heard {
@@ -93,7 +93,8 @@ fn a_server_that_answers_nothing_gets_no_request_after_its_ejection() {
             .with("auto_eject_hosts: true")
             .with("server_failure_limit: 1")
             .with("server_retry_timeout: 100")
-            .with("timeout: 20");
+            // Long enough for the good server, however busy the machine is.
+            .with("timeout: 300");
         let weir = Weir::start(base, 1, &[pool]);
         let mut client = weir.wire(kind);
         let lost = kind.get(&mut client, KEY);
@@ -104,7 +105,10 @@ fn a_server_that_answers_nothing_gets_no_request_after_its_ejection() {
             let all = silent.heard();
             (all.len() > PROBES_COUNT && all.iter().all(|bytes| !bytes.is_empty())).then_some(all)
         });
-        assert_eq!(all[0], kind.get_request(KEY));
+        // The connection on which the request was lost may still be there for the first probe.
+        let request = kind.get_request(KEY);
+        let rest = all[0].strip_prefix(request.as_slice()).unwrap();
+        assert!(rest.is_empty() || rest == probe(kind), "{}", rest.escape_ascii());
         for bytes in &all[1..] {
             assert_eq!(bytes, probe(kind), "{kind:?} on {base:?}: {}", bytes.escape_ascii());
         }
@@ -112,7 +116,6 @@ fn a_server_that_answers_nothing_gets_no_request_after_its_ejection() {
         let all = until("the server has its keys again", || {
             assert_eq!(kind.get(&mut client, KEY), kind.missing(), "{kind:?} on {base:?}");
             let all = silent.heard();
-            let request = kind.get_request(KEY);
             all.last().is_some_and(|bytes| bytes.ends_with(&request)).then_some(all)
         });
         assert!(all.last().unwrap().starts_with(probe(kind)));
