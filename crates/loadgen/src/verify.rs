@@ -83,7 +83,7 @@ impl Entry {
 pub struct Expect {
     /// The floor of its key when it was sent.
     pub floor: u32,
-    /// The version that it writes; of a read the newest that had been sent, [`ANY_VERSION`] where
+    /// The version that it writes; of a read the newest that had been sent, `ANY_VERSION` where
     /// none is known.
     pub version: u32,
     /// Whether a miss is right.
