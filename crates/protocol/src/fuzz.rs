@@ -133,7 +133,7 @@ fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch) -> Outcome {
                 Forward::Rewritten { tail } => [&scratch.rewritten, &bytes[tail.range()]].concat(),
             };
             let (keys, elements) = match request.route {
-                Route::Any => (Vec::new(), Vec::new()),
+                Route::Any | Route::Everywhere => (Vec::new(), Vec::new()),
                 Route::Key(span) => (vec![source[span.range()].to_vec()], Vec::new()),
                 Route::Split => {
                     assert!(scratch.keys.len() > 1, "split by fewer than two keys");

@@ -261,6 +261,18 @@ impl Request {
     pub fn bytes<'a>(&self, bytes: &'a [u8], scratch: &'a Scratch) -> &'a [u8] {
         scratch.source(bytes)
     }
+
+    /// Appends the whole request as a server gets it. `bytes` are those that the parser was given,
+    /// `scratch` is as the parser left it.
+    pub fn append_whole(&self, bytes: &[u8], scratch: &Scratch, out: &mut Vec<u8>) {
+        match self.forward {
+            Forward::Verbatim => out.extend_from_slice(&bytes[..self.size]),
+            Forward::Rewritten { tail } => {
+                out.extend_from_slice(&scratch.rewritten);
+                out.extend_from_slice(&bytes[tail.range()]);
+            }
+        }
+    }
 }
 
 /// How a request goes to a server.
@@ -285,6 +297,8 @@ pub enum Route {
     /// Each of [`Scratch::keys`] (two or more) to its owner. When one server owns them all the
     /// request may go there as it is, unless [`Protocol::responses_name_keys`].
     Split,
+    /// The whole request to each server: see [`Request::append_whole`].
+    Everywhere,
 }
 
 /// The key that routes requests without a key.

@@ -25,6 +25,7 @@ const WORDS: &[(&str, &[&str], usize, &str)] = &[
     ("fcall", SCRIPT, 3, OWNER_OF_SCRIPT),
     ("fcall_ro", SCRIPT, 3, OWNER_OF_SCRIPT),
     ("memory", &["usage", "1"], 2, "owner of argument 2, `USAGE` only"),
+    ("script", &["load", "1"], 0, "every server, `LOAD` and `EXISTS` only"),
     ("xread", &["streams", "1", "0"], 2, OWNER_OF_STREAM),
     ("xreadgroup", &["group", "1", "1", "streams", "1", "0"], 5, OWNER_OF_STREAM),
 ];
@@ -59,6 +60,7 @@ enum Outcome {
     Key(usize),
     Any,
     Split,
+    Everywhere,
     /// The proxy answers, with this.
     Own(String),
 }
@@ -70,6 +72,7 @@ fn parse(protocol: Protocol, bytes: &[u8]) -> Outcome {
         Parsed::Request(request) => match request.route {
             Route::Any => Outcome::Any,
             Route::Split => Outcome::Split,
+            Route::Everywhere => Outcome::Everywhere,
             // Each argument before it has a line of its own for its length, and one for itself.
             Route::Key(span) => {
                 let before = &bytes[..span.start as usize];
@@ -109,6 +112,7 @@ fn place(name: &str, least: usize) -> String {
         match parse_words(&words) {
             Outcome::Key(index) => assert_eq!(index, *key, "{name}"),
             Outcome::Own(reply) => assert!(*key == 0 && !reply.starts_with('-'), "{name}: {reply}"),
+            Outcome::Everywhere => assert_eq!(*key, 0, "{name}"),
             Outcome::Any | Outcome::Split => panic!("{name} has another place"),
         }
         return (*place).to_owned();
@@ -116,7 +120,7 @@ fn place(name: &str, least: usize) -> String {
     let splits = (least..least + 3).any(|count| matches!(parse_plain(name, count), Outcome::Split));
     match parse_plain(name, least) {
         _ if splits => "each key to its owner, replies joined".to_owned(),
-        Outcome::Split => unreachable!("seen above"),
+        Outcome::Split | Outcome::Everywhere => unreachable!("seen above"),
         Outcome::Key(1) => "owner of the key".to_owned(),
         Outcome::Key(index) => format!("owner of argument {index}"),
         Outcome::Any => match parse_plain(name, least + 1) {
@@ -186,6 +190,7 @@ fn parse_line(line: &str) -> Outcome {
         Parsed::Request(request) => match request.route {
             Route::Any => Outcome::Any,
             Route::Split => Outcome::Split,
+            Route::Everywhere => Outcome::Everywhere,
             Route::Key(_) => Outcome::Key(1),
         },
         _ => Outcome::Own(String::from_utf8_lossy(&scratch.reply).into_owned()),

@@ -8,7 +8,7 @@
 //! until its last part has come or failed.
 
 use base::slab::Key;
-use protocol::Request;
+use protocol::{Request, Route};
 
 use crate::canary::Canary;
 use crate::errors::RequestError;
@@ -119,6 +119,28 @@ impl Proxy {
         None
     }
 
+    /// Sends a request that is about no key to every server of the pool, as it is.
+    pub(crate) fn send_everywhere(
+        &mut self,
+        client: Key,
+        index: u32,
+        request: &Request,
+        frame: &[u8],
+    ) {
+        let pool_index = self.clients.at(client.index).pool as usize;
+        let pool = &mut self.pools[pool_index];
+        let servers_count = pool.retired_index();
+        let wire = request.bytes(frame, &self.scratch);
+        let join = pool.options.protocol.plan_join(request, wire, &[], Vec::new());
+        let replies = (0..servers_count).map(|_| Reply::Waiting).collect();
+        let parts = Parts { join, replies, waiting_count: servers_count };
+        self.records.at_mut(index).reply = Reply::Parts(Box::new(parts));
+        pool.stats.fragments += servers_count as u64;
+        for server in 0..servers_count as u32 {
+            self.send_part(client, index, server, server, request, frame);
+        }
+    }
+
     fn send_part(
         &mut self,
         client: Key,
@@ -144,6 +166,12 @@ impl Proxy {
                 Err(error) => return self.fail(index, error),
             };
         let protocol = self.pools[pool_index].options.protocol;
+        if request.route == Route::Everywhere {
+            let mut whole = self.buffers.take(request.size);
+            request.append_whole(frame, &self.scratch, &mut whole);
+            self.forward_owned(connection, whole);
+            return self.enqueue(connection, index, protocol.expect_of_part(request));
+        }
         let scratch = &self.split_scratch;
         let range = scratch.starts[part as usize]..scratch.starts[part as usize + 1];
         let picks = &scratch.picks[range.start as usize..range.end as usize];

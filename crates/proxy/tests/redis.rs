@@ -96,6 +96,40 @@ fn mget_becomes_one_request_a_server_and_one_reply() {
 }
 
 #[test]
+fn a_script_is_loaded_on_every_server_in_the_form_in_which_it_came() {
+    let mut rig = rig(2);
+    let client = rig.client();
+    let load = command(&["SCRIPT", "load", "return 1"]);
+    let keys = keys(Protocol::Redis, 2);
+    let get = command(&["GET", &keys[0]]);
+    rig.feed(client, &[get.clone(), load.clone(), b"script exists 1f0\r\n".to_vec()].concat());
+    let exists = command(&["script", "exists", "1f0"]);
+    let (first, second) = (rig.server(0), rig.server(1));
+    assert_eq!(rig.take(first).into_bytes(), [get, load.clone(), exists.clone()].concat());
+    assert_eq!(rig.take(second).into_bytes(), [load, exists].concat());
+    rig.feed(second, b"$3\r\n1f0\r\n*1\r\n:1\r\n");
+    assert_eq!(rig.take(client), "");
+    rig.feed(first, b"$1\r\nv\r\n$3\r\n1f0\r\n*1\r\n:0\r\n");
+    assert_eq!(rig.take(client), "$1\r\nv\r\n$3\r\n1f0\r\n*1\r\n:0\r\n");
+    assert_eq!(rig.proxy.buffered_bytes(), 0);
+}
+
+#[test]
+fn a_script_that_one_server_could_not_load_is_an_error() {
+    let mut rig = rig(2);
+    let client = rig.client();
+    rig.feed(client, &command(&["SCRIPT", "LOAD", "return 1"]));
+    let (first, second) = (rig.server(0), rig.server(1));
+    rig.feed(first, b"$3\r\n1f0\r\n");
+    rig.end_receiving(second, RecvEnd::Error(SocketError::ConnectionReset));
+    assert_eq!(rig.take(client), "-ERR Connection reset by peer\r\n");
+    assert!(!rig.is_closed(client));
+    rig.feed(client, &command(&["SCRIPT", "FLUSH"]));
+    assert_eq!(rig.take(client), "-ERR 'script' is not supported by the proxy\r\n");
+    assert_eq!(rig.proxy.buffered_bytes(), 0);
+}
+
+#[test]
 fn a_split_request_with_one_owner_goes_as_it_is() {
     let mut rig = rig(1);
     let client = rig.client();

@@ -23,6 +23,8 @@ pub(crate) enum Place {
     Subcommand,
     /// MEMORY: as `Subcommand`, but only USAGE and HELP are possible.
     Memory,
+    /// SCRIPT: LOAD and EXISTS go to every server, since a script may run on any.
+    Scripts,
     /// The proxy answers it itself.
     Own(Answer),
     /// The proxy says that it cannot do this.
@@ -38,6 +40,8 @@ pub(crate) enum Joined {
     Sum,
     /// `+OK` when all are.
     AllOk,
+    /// What all say alike; of arrays of 0 and 1, 1 where all have it.
+    Agreed,
 }
 
 /// What the proxy answers itself; the functions are in `reply.rs`.
@@ -159,7 +163,7 @@ const fn row(name: &'static str, arity: i8, writes: bool, place: Place) -> Row {
     Row { name, arity, writes, place }
 }
 
-use Place::{Any, Counted, Key, Memory, Own, Refused, Script, Split, Streams, Subcommand};
+use Place::{Any, Counted, Key, Memory, Own, Refused, Script, Scripts, Split, Streams, Subcommand};
 
 pub(super) const ROWS_COUNT: usize = 253;
 
@@ -366,7 +370,9 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("lolwut", -1, READ, Any),
     row("memory", -2, READ, Memory),
     row("object", -2, READ, Subcommand),
+    row("script", -2, READ, Scripts),
     row("sintercard", -3, READ, Counted),
+    row("time", 1, READ, Any),
     row("xgroup", -2, WRITE, Subcommand),
     row("xinfo", -2, READ, Subcommand),
     row("xread", -4, READ, Streams),
@@ -414,7 +420,6 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("role", 1, READ, Refused),
     row("save", 1, READ, Refused),
     row("scan", -2, READ, Refused),
-    row("script", -2, READ, Refused),
     row("shutdown", -1, READ, Refused),
     row("slaveof", 3, READ, Refused),
     row("slowlog", -2, READ, Refused),
@@ -423,7 +428,6 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("sunsubscribe", -1, READ, Refused),
     row("swapdb", 3, WRITE, Refused),
     row("sync", 1, READ, Refused),
-    row("time", 1, READ, Refused),
     row("unsubscribe", -1, READ, Refused),
     row("unwatch", 1, READ, Refused),
     row("wait", 3, READ, Refused),
@@ -497,7 +501,7 @@ mod tests {
                 Key(index) => index as usize + 1,
                 Split { step, .. } => step as usize + 1,
                 Script | Counted => 3,
-                Subcommand | Memory => 2,
+                Subcommand | Memory | Scripts => 2,
                 _ => 1,
             };
             assert!(row.arity.unsigned_abs() as usize >= needed, "{}", row.name);

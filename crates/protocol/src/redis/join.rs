@@ -15,7 +15,11 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn plan(request: &Request, part_of_key: Vec<u32>) -> Plan {
-    Plan { joined: split_of(request).1, part_of_key }
+    let joined = match ROWS[request.command.index as usize].place {
+        Place::Scripts => Joined::Agreed,
+        _ => split_of(request).1,
+    };
+    Plan { joined, part_of_key }
 }
 
 /// See [`crate::Protocol::encode_part`].
@@ -48,6 +52,7 @@ pub(crate) fn join(plan: &Plan, parts: &[Part<'_>], out: &mut Vec<u8>) {
         Joined::Array => join_array(plan, parts, out),
         Joined::Sum => join_sum(parts, out),
         Joined::AllOk => join_ok(parts, out),
+        Joined::Agreed => join_agreed(parts, out),
     };
     if let Err(fault) = joined {
         out.truncate(start);
@@ -103,6 +108,26 @@ fn join_sum<'a>(parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a>> 
     out.push(b':');
     decimal::push(out, sum);
     out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn join_agreed<'a>(parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a>> {
+    let first = parts.first().map_or(Err(UNEXPECTED), response_of)?;
+    let start = out.len();
+    out.extend_from_slice(first);
+    for part in &parts[1..] {
+        let response = response_of(part)?;
+        if response.len() != first.len() {
+            return Err(UNEXPECTED);
+        }
+        for (agreed, &byte) in out[start..].iter_mut().zip(response) {
+            match (*agreed, byte) {
+                (b'0' | b'1', b'0' | b'1') if first[0] == b'*' => *agreed = byte.min(*agreed),
+                (one, other) if one == other => {}
+                _ => return Err(UNEXPECTED),
+            }
+        }
+    }
     Ok(())
 }
 

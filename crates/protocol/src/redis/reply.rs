@@ -356,7 +356,7 @@ fn push_command(out: &mut Vec<u8>, row: &Row) {
         Place::Split { step, .. } => (1, -1, i64::from(step), false),
         Place::Subcommand | Place::Memory => (2, 2, 1, false),
         Place::Script | Place::Counted | Place::Streams => (0, 0, 0, true),
-        Place::Any | Place::Own(_) | Place::Refused => (0, 0, 0, false),
+        Place::Any | Place::Scripts | Place::Own(_) | Place::Refused => (0, 0, 0, false),
     };
     push_header(out, b'*', 10);
     push_bulk(out, row.name.as_bytes());

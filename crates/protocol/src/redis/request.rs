@@ -275,6 +275,11 @@ fn route_rarer(
             (b"usage", _) => return Err(reply::wrong_arity("memory|usage", size, scratch)),
             _ => return Err(reply::refused(row.name, size, scratch)),
         },
+        Place::Scripts => match word(1).to_ascii_lowercase().as_slice() {
+            b"load" | b"exists" => Route::Everywhere,
+            b"help" => Route::Any,
+            _ => return Err(reply::refused("script", size, scratch)),
+        },
         Place::Own(answer) => return Err(reply::answer(answer, bytes, size, scratch)),
         Place::Refused => return Err(reply::refused(row.name, size, scratch)),
     })

@@ -244,6 +244,7 @@ impl Proxy {
                 Some(server) => server,
                 None => return,
             },
+            Route::Everywhere => return self.send_everywhere(key, index, &request, frame.bytes()),
         };
         let sent = server.and_then(|server| {
             let lane = key.index as usize;
@@ -343,7 +344,7 @@ impl Proxy {
 fn hash_for_log(pool: &Pool, route: Route, wire: &[u8], keys: &[KeySpan]) -> u32 {
     pool.key_hash(match route {
         Route::Key(span) => &wire[span.range()],
-        Route::Any => protocol::PLACEHOLDER_KEY,
+        Route::Any | Route::Everywhere => protocol::PLACEHOLDER_KEY,
         Route::Split => keys.first().map_or(&[][..], |key| &wire[key.key.range()]),
     })
 }

@@ -8,7 +8,7 @@ fn split(stream: &str) -> (Request, Vec<KeySpan>) {
     let mut state = RequestState::default();
     let bytes = stream.as_bytes();
     match Protocol::Redis.parse_request(&mut state, bytes, &Limits::default(), &mut scratch) {
-        Parsed::Request(request) if request.route == Route::Split => (request, scratch.keys),
+        Parsed::Request(request) if request.route != Route::Any => (request, scratch.keys),
         other => panic!("{other:?}"),
     }
 }
@@ -120,4 +120,31 @@ fn a_part_that_answers_something_else_makes_the_whole_an_error() {
         let parts = [Part::Response(b"+OK\r\n"), Part::Response(response.as_bytes())];
         assert_eq!(joined(MSET, &[0, 1], &parts), text, "{response:?}");
     }
+}
+
+const LOAD: &str = "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$8\r\nreturn 1\r\n";
+
+#[test]
+fn a_script_is_loaded_when_every_server_names_it_alike() {
+    let loaded = |texts: &[&'static str]| joined(LOAD, &[], &answered(texts));
+    assert_eq!(loaded(&["$3\r\n1f0\r\n", "$3\r\n1f0\r\n"]), "$3\r\n1f0\r\n");
+    assert_eq!(loaded(&["$3\r\n1f0\r\n"]), "$3\r\n1f0\r\n");
+    let unexpected = "-ERR unexpected response to a part of the request\r\n";
+    assert_eq!(loaded(&["$3\r\n1f0\r\n", "$3\r\n1f1\r\n"]), unexpected);
+    assert_eq!(loaded(&["$3\r\n1f0\r\n", "$4\r\n1f0a\r\n"]), unexpected);
+    assert_eq!(loaded(&["$3\r\n1f0\r\n", "-BUSY now\r\n"]), "-BUSY now\r\n");
+    let parts = [Part::Response(b"$3\r\n1f0\r\n"), Part::Failed("Connection refused")];
+    assert_eq!(joined(LOAD, &[], &parts), "-ERR Connection refused\r\n");
+}
+
+#[test]
+fn a_script_exists_where_every_server_has_it() {
+    let found = |texts: &[&'static str]| joined(LOAD, &[], &answered(texts));
+    let (one, two) = ("*3\r\n:1\r\n:1\r\n:0\r\n", "*3\r\n:1\r\n:0\r\n:0\r\n");
+    assert_eq!(found(&[one, two]), two);
+    assert_eq!(found(&[two, one]), two);
+    assert_eq!(found(&[one, one]), one);
+    let unexpected = "-ERR unexpected response to a part of the request\r\n";
+    assert_eq!(found(&[one, "*2\r\n:1\r\n:1\r\n"]), unexpected);
+    assert_eq!(found(&[one, "*3\r\n:1\r\n:7\r\n:0\r\n"]), unexpected);
 }
