@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # The order of prerequisites counts: the count of tests is the last thing that `make ci` prints.
 .NOTPARALLEL:
-.PHONY: help run setup build test ci fmt lint docs deny sim fuzz soak bench bench-check bench-compare
+.PHONY: help run setup build test ci fmt lint docs deny sim fuzz soak acceptance bench bench-check bench-compare
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,6 +34,10 @@ MINUTES ?= 10
 soak: setup ## MINUTES=10 of load with churn; memory and descriptors must stay flat
 	cargo build --release -p weir
 	@MINUTES=$(MINUTES) scripts/soak
+
+acceptance: setup ## Run suites of other projects through Weir (ACC_SHARDS=1: before one server)
+	cargo build --release -p weir
+	@scripts/acceptance $(SUITES)
 
 bench: ## Instruction counts of the hot paths
 	python3 bench/micro/instructions.py
