@@ -160,6 +160,12 @@ impl Proxy {
         if self.pools[pool_index].options.slow_threshold.is_some() {
             self.slow_log.begin(index, self.now, 0);
         }
+        let owner = &self.pools[pool_index].servers[server as usize];
+        if request.route == Route::Everywhere && !owner.health.is_live() {
+            // An ejected server gets nothing but probes.
+            let error = RequestError::Connection(owner.last_error);
+            return self.fail(index, error);
+        }
         let connection =
             match self.connection_for(pool_index, server as usize, client.index as usize) {
                 Ok(connection) => connection,

@@ -2,7 +2,8 @@
 //! has a row for them: how a request of each looks, and where its key stands.
 //!
 //! Written down once more, independently of the proxy's table; a test sees that none is missing.
-//! Invariant: one `K`, the key that decides, in each that goes to a server, but for `lolwut`.
+//! Invariant: one `K`, the key that decides, in each that goes to one server, but for `lolwut` and
+//! `time`.
 
 /// Requests that go to a server; the model server may not know them, and then its error comes back.
 /// `K` is the key that decides where.
@@ -29,8 +30,9 @@ const FORWARDED: &str = "\
     3 f 7; hpexpire K 3 f 7 g; hpexpireat K 3 f 7 g; hpexpiretime K 3 f 7; hpttl K 3 f 7; hsetex \
     K 3 f 7 g; httl K 3 f 7; bitop and K K; eval script 1 K arg; eval_ro script 1 K; evalsha \
     0123 1 K; evalsha_ro 0123 1 K; fcall name 1 K; fcall_ro name 1 K; lmpop 1 K left; lolwut; \
-    memory usage K; object encoding K; sintercard 1 K; xgroup create K group 0; xinfo stream K; \
-    xread count 2 streams K 0; xreadgroup group g c streams K >; zintercard 1 K; zmpop 1 K min";
+    time; memory usage K; object encoding K; sintercard 1 K; xgroup create K group 0; xinfo \
+    stream K; xread count 2 streams K 0; xreadgroup group g c streams K >; zintercard 1 K; zmpop \
+    1 K min";
 
 /// Requests that the proxy refuses.
 const REFUSED: &str = "\
@@ -39,8 +41,11 @@ const REFUSED: &str = "\
     exec; failover; flushall; flushdb; function x; keys x; lastsave; latency x; migrate x x x x \
     x; module x; monitor; multi; pfdebug x x; pfselftest; psubscribe x; psync x x; publish x x; \
     pubsub x; punsubscribe; randomkey; replconf; replicaof x x; restore-asking x x x; role; \
-    save; scan x; script x; shutdown; slaveof x x; slowlog x; ssubscribe x; subscribe x; \
-    sunsubscribe; swapdb x x; sync; time; unsubscribe; unwatch; wait x x; watch x";
+    save; scan x; shutdown; slaveof x x; slowlog x; ssubscribe x; subscribe x; \
+    sunsubscribe; swapdb x x; sync; unsubscribe; unwatch; wait x x; watch x";
+
+/// Requests that every server of the pool gets.
+const EVERYWHERE: &str = "script load x; script exists 0123";
 
 /// Requests that the proxy answers itself, whatever it says.
 const OWN: &str = "\
@@ -52,6 +57,8 @@ const OWN: &str = "\
 pub enum Fate {
     /// A server gets it.
     Forwarded,
+    /// Every server gets it.
+    Everywhere,
     /// The proxy says that it can't be done.
     Refused,
     /// The proxy answers.
@@ -73,7 +80,8 @@ fn all() -> impl Iterator<Item = (&'static str, Fate)> {
     let lines = |text: &'static str| text.split("; ");
     let forwarded = lines(FORWARDED).map(|line| (line, Fate::Forwarded));
     let refused = lines(REFUSED).map(|line| (line, Fate::Refused));
-    forwarded.chain(refused).chain(lines(OWN).map(|line| (line, Fate::Own)))
+    let everywhere = lines(EVERYWHERE).map(|line| (line, Fate::Everywhere));
+    forwarded.chain(everywhere).chain(refused).chain(lines(OWN).map(|line| (line, Fate::Own)))
 }
 
 /// Which word of a request is the key that decides where it goes. For a command that is not here it

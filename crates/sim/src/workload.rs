@@ -188,6 +188,10 @@ impl Writer<'_> {
         let unit = unit(self.pool, &words);
         let (expect, units) = match fate {
             Fate::Forwarded => (Expect::Single(unit.clone()), vec![unit]),
+            Fate::Everywhere => {
+                let servers_count = self.plan.pools[self.pool].servers_count;
+                (Expect::Single(unit.clone()), vec![unit; servers_count])
+            }
             Fate::Refused => (Expect::Error, Vec::new()),
             Fate::Own => (Expect::Own, Vec::new()),
         };
