@@ -24,7 +24,9 @@ impl Proxy {
             let waits = !client.is_closing() && client.sending && !client.out.is_empty();
             assert!(
                 !waits || client.output_size() <= limits.output_size,
-                "a client that does not read is kept"
+                "a client that does not read is kept: {} bytes, {} of them held",
+                client.output_size(),
+                client.held_size
             );
             assert!(
                 client.requests.len() <= limits.requests_inflight.saturating_add(1),

@@ -358,6 +358,21 @@ fn a_client_that_never_reads_is_closed_at_its_limit_and_nobody_else_is() {
     assert_eq!(rig.proxy.buffered_bytes(), 0);
 }
 
+/// Found by the simulation, with seed 2004281: they were counted, but nobody looked.
+#[test]
+fn our_own_replies_behind_a_slow_one_count_towards_the_limit() {
+    let mut options = pool(Protocol::Redis, 1);
+    options.client_output_high_water = 1000;
+    options.client_output_max = 1000;
+    let mut rig = Rig::new(options);
+    let client = rig.client();
+    rig.feed(client, &command(&["GET", "a"]));
+    rig.feed(client, &command(&["ECHO", &"x".repeat(2000)]));
+    assert!(rig.is_closed(client));
+    rig.feed(rig.server(0), b"$1\r\na\r\n");
+    assert_eq!(rig.proxy.buffered_bytes(), 0);
+}
+
 #[test]
 fn a_half_sent_request_is_given_up_after_a_while() {
     let mut options = pool(Protocol::Redis, 1);

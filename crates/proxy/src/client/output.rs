@@ -28,10 +28,10 @@ impl Proxy {
         }
         let mut bytes = self.buffers.take(reply.len());
         bytes.extend_from_slice(reply);
-        client.held_size += bytes.len();
         let record = Record { reply: Reply::Bytes(bytes), ..Record::new(Owner::Client(key)) };
         let index = self.records.insert(record).index;
         client.requests.push(&mut self.records, index);
+        self.hold(key, reply.len());
     }
 
     pub(super) fn reply_scratch(&mut self, key: Key) {
