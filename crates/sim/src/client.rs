@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use protocol::Protocol;
 
+use crate::commands;
 use crate::oracle::{Oracle, shown, unit_words};
 use crate::wire::{self, Cut};
 use crate::workload::{Expect, Form, Request, Writer, farewell, redis_array};
@@ -593,8 +594,14 @@ impl ModelClient {
     /// that only its parser knows, may have gone anywhere.
     fn may_fail(&self, sent: &Sent, world: &World, oracle: &mut Oracle) -> bool {
         let keys: Vec<Vec<u8>> = match &sent.expect {
-            Expect::Single(unit) if unit_words(unit)[0] == b"script" => return true,
-            Expect::Single(unit) => unit_words(unit).into_iter().skip(1).take(1).collect(),
+            Expect::Single(unit) => {
+                let words = unit_words(unit);
+                if commands::goes_everywhere(&words[0]) {
+                    return true;
+                }
+                let at = commands::key_index(self.protocol, &words[0]);
+                words.into_iter().skip(at).take(1).collect()
+            }
             Expect::Many(_, parts) => parts.iter().map(|(key, _)| key.clone()).collect(),
             _ => return true,
         };

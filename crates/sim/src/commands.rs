@@ -5,6 +5,8 @@
 //! Invariant: one `K`, the key that decides, in each that goes to one server, but for `lolwut` and
 //! `time`.
 
+use protocol::Protocol;
+
 /// Requests that go to a server; the model server may not know them, and then its error comes back.
 /// `K` is the key that decides where.
 const FORWARDED: &str = "\
@@ -86,15 +88,19 @@ fn all() -> impl Iterator<Item = (&'static str, Fate)> {
 
 /// Which word of a request is the key that decides where it goes. For a command that is not here it
 /// is the first behind the name.
-pub fn key_index(name: &[u8]) -> usize {
-    let line = lines_of(name);
+pub fn key_index(protocol: Protocol, name: &[u8]) -> usize {
+    let line = if protocol == Protocol::Redis { line_of(FORWARDED, name) } else { None };
     line.and_then(|line| line.split(' ').position(|word| word == "K")).unwrap_or(1)
 }
 
-fn lines_of(name: &[u8]) -> Option<&'static str> {
-    FORWARDED
-        .split("; ")
-        .find(|line| line.split(' ').next().is_some_and(|word| word.as_bytes() == name))
+/// Whether every server gets the requests of a command of Redis.
+pub fn goes_everywhere(name: &[u8]) -> bool {
+    line_of(EVERYWHERE, name).is_some()
+}
+
+fn line_of(lines: &'static str, name: &[u8]) -> Option<&'static str> {
+    let is_of = |line: &&str| line.split(' ').next().is_some_and(|word| word.as_bytes() == name);
+    lines.split("; ").find(is_of)
 }
 
 #[cfg(test)]

@@ -176,6 +176,9 @@ pub struct PoolPlan {
     pub servers_count: usize,
 }
 
+/// No client of a plan is owed so much: it is the default.
+const OUTPUT_UNLIMITED: usize = 256 << 20;
+
 /// See the module's text.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -310,7 +313,7 @@ impl Plan {
             || self.limits.clients_max < 1000
             || self.limits.buffered_bytes_max < 1 << 20
             || self.all_options().any(|options| {
-                options.client_connections_max > 0 || options.client_output_max < 1 << 20
+                options.client_connections_max > 0 || options.client_output_max < OUTPUT_UNLIMITED
             })
     }
 }

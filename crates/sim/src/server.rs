@@ -388,7 +388,7 @@ fn units_of(
                 (pair[0].clone(), unit, reply.to_vec())
             })
             .collect(),
-        (Protocol::Redis, b"script") => {
+        (Protocol::Redis, _) if commands::goes_everywhere(name) => {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             vec![(Vec::new(), unit(pool, &words), reply.to_vec())]
         }
@@ -424,8 +424,8 @@ fn units_of(
             let mut unit_words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             unit_words[0] = name;
             let placeholder = || protocol::PLACEHOLDER_KEY.to_vec();
-            let at = if protocol == Protocol::Redis { commands::key_index(name) } else { 1 };
-            let key = words.get(at).cloned().unwrap_or_else(placeholder);
+            let key =
+                words.get(commands::key_index(protocol, name)).cloned().unwrap_or_else(placeholder);
             vec![(key, unit(pool, &unit_words), reply.to_vec())]
         }
     }
