@@ -65,7 +65,7 @@ fn serve<B: EventBase<Socket = OwnedFd>>(
     base.listen(token, listener).expect("the listener is new");
     base.accept_start(token);
     loop {
-        base.wait(None, &mut events).expect("waiting works");
+        base.wait(1, None, &mut events).expect("waiting works");
         for event in events.drain(..) {
             match event {
                 Event::Accepted { socket, .. } => {

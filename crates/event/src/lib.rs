@@ -158,24 +158,16 @@ pub trait EventBase {
 
     /// Submits what was started, waits for at least one event, the deadline (`None`: for ever) or
     /// the waker, and appends the events. May return without any.
+    ///
+    /// With more than one `wanted` so many events, the sends of this turn not counted, may gather
+    /// until the deadline, which must be near: even the waker may have to wait for it. A back end
+    /// may return with fewer, and one that can't do it waits for one.
     fn wait(
         &mut self,
+        wanted: usize,
         deadline: Option<Time>,
         events: &mut Vec<Event<Self::Socket>>,
     ) -> io::Result<()>;
-
-    /// Like [`EventBase::wait`], but `wanted` events (1 or more), the sends of this turn not
-    /// counted, may gather until the deadline, which must be near: even the waker may have to wait
-    /// for it. A back end may return with fewer, and one that can't do it waits for one.
-    fn wait_for(
-        &mut self,
-        wanted: usize,
-        deadline: Time,
-        events: &mut Vec<Event<Self::Socket>>,
-    ) -> io::Result<()> {
-        let _ = wanted;
-        self.wait(Some(deadline), events)
-    }
 
     /// The bytes of a `Received` event of the last `wait` that was not released.
     fn bytes(&self, received: Received) -> &[u8];

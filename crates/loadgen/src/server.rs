@@ -118,7 +118,7 @@ impl<B: EventBase> Server<B> {
         while !stop.load(Ordering::Relaxed) {
             let wake = self.base.now() + Duration::from_millis(100);
             let deadline = self.due.peek().map_or(wake, |first| first.0.0.min(wake));
-            self.base.wait(Some(deadline), &mut events)?;
+            self.base.wait(1, Some(deadline), &mut events)?;
             let now = self.base.now();
             for event in events.drain(..) {
                 self.handle(event, now);

@@ -214,7 +214,7 @@ impl<B: EventBase> Worker<B> {
     fn turn(&mut self, limit: Time) -> io::Result<Time> {
         let deadline = if self.spin { Time::ZERO } else { self.driver.deadline().min(limit) };
         let mut events = std::mem::take(&mut self.events);
-        self.base.wait(Some(deadline), &mut events)?;
+        self.base.wait(1, Some(deadline), &mut events)?;
         let now = self.base.now();
         self.driver.begin_turn(now);
         for event in events.drain(..) {

@@ -131,13 +131,7 @@ impl<B: EventBase> Worker<B> {
     pub fn turn(&mut self) -> io::Result<()> {
         let deadline = self.deadline();
         let mut events = std::mem::take(&mut self.events);
-        match deadline {
-            Some(deadline) => {
-                let wanted = self.proxy.poll_events_wanted();
-                self.base.wait_for(wanted, deadline, &mut events)?;
-            }
-            None => self.base.wait(None, &mut events)?,
-        }
+        self.base.wait(self.proxy.poll_events_wanted(), deadline, &mut events)?;
         let now = self.base.now();
         self.proxy.begin_turn(now);
         for event in events.drain(..) {

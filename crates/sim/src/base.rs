@@ -396,6 +396,7 @@ impl EventBase for SimBase {
 
     fn wait(
         &mut self,
+        _wanted: usize,
         deadline: Option<Time>,
         events: &mut Vec<Event<SimSocket>>,
     ) -> io::Result<()> {

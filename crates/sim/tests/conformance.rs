@@ -267,6 +267,7 @@ impl EventBase for Waiting {
 
     fn wait(
         &mut self,
+        wanted: usize,
         deadline: Option<Time>,
         events: &mut Vec<Event<SimSocket>>,
     ) -> io::Result<()> {
@@ -274,7 +275,7 @@ impl EventBase for Waiting {
         loop {
             let now = self.world.borrow().now;
             self.pass(now);
-            self.base.wait(deadline, events)?;
+            self.base.wait(wanted, deadline, events)?;
             assert_eq!(self.world.borrow().failure, None);
             if !events.is_empty() {
                 let until = now + self.turn_ns();

@@ -110,7 +110,7 @@ impl<B: EventBase<Socket = OwnedFd>> Floor<B> {
     fn run(mut self) -> ! {
         let mut events = Vec::new();
         loop {
-            self.base.wait(None, &mut events).expect("waiting works");
+            self.base.wait(1, None, &mut events).expect("waiting works");
             for event in events.drain(..) {
                 self.handle(event);
             }

@@ -228,7 +228,7 @@ impl<B: EventBase<Socket = OwnedFd>> Load<B> {
                 self.base.connect(Token::new(Kind::Client, started_count, 0), &address);
                 started_count += 1;
             }
-            self.base.wait(None, &mut events).expect("waiting works");
+            self.base.wait(1, None, &mut events).expect("waiting works");
             for event in events.drain(..) {
                 match event {
                     Event::Connected(token) => {
@@ -244,7 +244,7 @@ impl<B: EventBase<Socket = OwnedFd>> Load<B> {
     fn turn(&mut self) {
         let mut events = Vec::new();
         let silent_at = self.base.now() + SILENCE_MAX;
-        self.base.wait(Some(silent_at), &mut events).expect("waiting works");
+        self.base.wait(1, Some(silent_at), &mut events).expect("waiting works");
         let now = self.base.now();
         assert!(now < silent_at, "nobody has answered for {SILENCE_MAX:?}");
         for event in events {

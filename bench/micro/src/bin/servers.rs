@@ -71,7 +71,7 @@ fn serve<B: EventBase<Socket = OwnedFd>>(mut base: B, arguments: &Arguments) -> 
     let mut dirty = Vec::new();
     let mut events = Vec::new();
     loop {
-        base.wait(None, &mut events).expect("waiting works");
+        base.wait(1, None, &mut events).expect("waiting works");
         let now = base.now();
         for event in events.drain(..) {
             match event {

@@ -4,7 +4,6 @@
 //! after its `Closed`.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::time::Duration;
 
 use base::{Address, Buffers, Chain, Kind, RecvEnd, SocketError, Time, Token};
@@ -139,22 +138,19 @@ impl<B: EventBase> Driver<B> {
 
     /// One call of `wait`, at most until the deadline. Gives the number of events.
     pub fn turn_until(&mut self, deadline: Option<Time>) -> usize {
-        self.handle(|base, events| base.wait(deadline, events))
+        self.wait(1, deadline)
     }
 
-    /// One short call of `wait_for`. Gives the number of events.
+    /// One short call of `wait` in which events may gather. Gives the number of events.
     pub fn turn_for(&mut self, wanted: usize) -> usize {
         let deadline = self.base.now() + TURN;
-        self.handle(|base, events| base.wait_for(wanted, deadline, events))
+        self.wait(wanted, Some(deadline))
     }
 
-    fn handle(
-        &mut self,
-        wait: impl FnOnce(&mut B, &mut Vec<Event<B::Socket>>) -> io::Result<()>,
-    ) -> usize {
+    fn wait(&mut self, wanted: usize, deadline: Option<Time>) -> usize {
         self.turns += 1;
         let mut events = std::mem::take(&mut self.events);
-        wait(&mut self.base, &mut events).expect("waiting works");
+        self.base.wait(wanted, deadline, &mut events).expect("waiting works");
         let count = events.len();
         for event in events.drain(..) {
             self.see(event);

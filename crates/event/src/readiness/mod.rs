@@ -142,38 +142,6 @@ impl Readiness {
         }
     }
 
-    /// One turn: see [`EventBase::wait_for`].
-    fn turn(
-        &mut self,
-        wanted: usize,
-        deadline: Option<Time>,
-        events: &mut Vec<Event<OwnedFd>>,
-    ) -> io::Result<()> {
-        self.counters.waits += 1;
-        let start = events.len();
-        self.arenas.iter_mut().for_each(Arena::reset);
-        self.do_work(events);
-        let has_events = events.len() > start;
-        if has_events && !self.skipped {
-            // What is known already is told first. When nothing else is ready, looking would have
-            // been in vain; when something is, the next call finds it.
-            self.skipped = true;
-        } else {
-            self.skipped = false;
-            let timeout = if has_events || !self.work.is_empty() {
-                Some(Duration::ZERO)
-            } else {
-                deadline.map(|deadline| self.sleep(wanted, deadline - clock::now()))
-            };
-            self.poll(timeout)?;
-            self.do_work(events);
-        }
-        if self.waiter.take_wake() {
-            events.push(Event::Woken);
-        }
-        Ok(())
-    }
-
     /// Lets notices gather: the poller would return with the first one. Gives the time that is left
     /// to wait in it.
     fn sleep(&self, wanted: usize, timeout: Duration) -> Duration {
@@ -297,17 +265,35 @@ impl EventBase for Readiness {
         }
     }
 
-    fn wait(&mut self, deadline: Option<Time>, events: &mut Vec<Event<OwnedFd>>) -> io::Result<()> {
-        self.turn(1, deadline, events)
-    }
-
-    fn wait_for(
+    fn wait(
         &mut self,
         wanted: usize,
-        deadline: Time,
+        deadline: Option<Time>,
         events: &mut Vec<Event<OwnedFd>>,
     ) -> io::Result<()> {
-        self.turn(wanted, Some(deadline), events)
+        self.counters.waits += 1;
+        let start = events.len();
+        self.arenas.iter_mut().for_each(Arena::reset);
+        self.do_work(events);
+        let has_events = events.len() > start;
+        if has_events && !self.skipped {
+            // What is known already is told first. When nothing else is ready, looking would have
+            // been in vain; when something is, the next call finds it.
+            self.skipped = true;
+        } else {
+            self.skipped = false;
+            let timeout = if has_events || !self.work.is_empty() {
+                Some(Duration::ZERO)
+            } else {
+                deadline.map(|deadline| self.sleep(wanted, deadline - clock::now()))
+            };
+            self.poll(timeout)?;
+            self.do_work(events);
+        }
+        if self.waiter.take_wake() {
+            events.push(Event::Woken);
+        }
+        Ok(())
     }
 
     #[inline]

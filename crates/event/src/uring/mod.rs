@@ -261,27 +261,6 @@ impl Uring {
         Ok(count)
     }
 
-    /// One turn: see [`EventBase::wait_for`].
-    fn turn(
-        &mut self,
-        wanted: usize,
-        deadline: Option<Time>,
-        events: &mut Vec<Event<OwnedFd>>,
-    ) -> io::Result<()> {
-        self.counters.waits += 1;
-        let start = events.len();
-        for group in &mut self.groups {
-            assert!(group.buffers.held_count() == 0, "every Received is to be released");
-            group.buffers.publish();
-        }
-        self.arm_starved();
-        events.append(&mut self.deferred);
-        self.finish_closes(events);
-        self.enter_and_reap(wanted, deadline, events, start)?;
-        self.finish_closes(events);
-        Ok(())
-    }
-
     /// One call of the kernel, and more only while it has more than it gives at a time.
     fn enter_and_reap(
         &mut self,
@@ -427,17 +406,24 @@ impl EventBase for Uring {
         self.slots.close_step(token);
     }
 
-    fn wait(&mut self, deadline: Option<Time>, events: &mut Vec<Event<OwnedFd>>) -> io::Result<()> {
-        self.turn(1, deadline, events)
-    }
-
-    fn wait_for(
+    fn wait(
         &mut self,
         wanted: usize,
-        deadline: Time,
+        deadline: Option<Time>,
         events: &mut Vec<Event<OwnedFd>>,
     ) -> io::Result<()> {
-        self.turn(wanted, Some(deadline), events)
+        self.counters.waits += 1;
+        let start = events.len();
+        for group in &mut self.groups {
+            assert!(group.buffers.held_count() == 0, "every Received is to be released");
+            group.buffers.publish();
+        }
+        self.arm_starved();
+        events.append(&mut self.deferred);
+        self.finish_closes(events);
+        self.enter_and_reap(wanted, deadline, events, start)?;
+        self.finish_closes(events);
+        Ok(())
     }
 
     #[inline]

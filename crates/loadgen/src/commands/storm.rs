@@ -166,7 +166,7 @@ impl<B: EventBase<Socket = OwnedFd>> Storm<B> {
         let is_over = |storm: &Self| storm.plan.is_empty() && storm.visitors.is_empty();
         while !is_over(self) && !is_stopped(stop) {
             let due = self.plan.last().copied().unwrap_or(Time::MAX);
-            self.base.wait(Some(due.min(next_check)), &mut events)?;
+            self.base.wait(1, Some(due.min(next_check)), &mut events)?;
             let now = self.base.now();
             for event in events.drain(..) {
                 self.handle(event, now);
