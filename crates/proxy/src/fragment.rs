@@ -8,7 +8,7 @@
 //! until its last part has come or failed.
 
 use base::slab::Key;
-use protocol::{Request, Route};
+use protocol::Request;
 
 use crate::canary::Canary;
 use crate::errors::RequestError;
@@ -120,6 +120,7 @@ impl Proxy {
     }
 
     /// Sends a request that is about no key to every server of the pool, as it is.
+    #[cold]
     pub(crate) fn send_everywhere(
         &mut self,
         client: Key,
@@ -136,9 +137,40 @@ impl Proxy {
         let parts = Parts { join, replies, waiting_count: servers_count };
         self.records.at_mut(index).reply = Reply::Parts(Box::new(parts));
         pool.stats.fragments += servers_count as u64;
-        for server in 0..servers_count as u32 {
-            self.send_part(client, index, server, server, request, frame);
+        for server in 0..servers_count {
+            let part = self.begin_part(index, server as u32, request, pool_index);
+            let owner = &self.pools[pool_index].servers[server];
+            if !owner.health.is_live() {
+                // An ejected server gets nothing but probes.
+                let error = RequestError::Connection(owner.last_error);
+                self.fail(part, error);
+                continue;
+            }
+            match self.connection_for(pool_index, server, client.index as usize) {
+                Ok(connection) => {
+                    let mut whole = self.buffers.take(request.size);
+                    request.append_whole(frame, &self.scratch, &mut whole);
+                    self.forward_owned(connection, whole);
+                    let expect = self.pools[pool_index].options.protocol.expect_of_part(request);
+                    self.enqueue(connection, part, expect);
+                }
+                Err(error) => self.fail(part, error),
+            }
         }
+    }
+
+    /// Makes the record of a part. Its request arrived in this turn.
+    fn begin_part(&mut self, parent: u32, part: u32, request: &Request, pool_index: usize) -> u32 {
+        let record = Record {
+            command: request.command.index,
+            arrived_at: self.now,
+            ..Record::new(Owner::Part { parent, part })
+        };
+        let index = self.records.insert(record).index;
+        if self.pools[pool_index].options.slow_threshold.is_some() {
+            self.slow_log.begin(index, self.now, 0);
+        }
+        index
     }
 
     fn send_part(
@@ -151,33 +183,13 @@ impl Proxy {
         frame: &[u8],
     ) {
         let pool_index = self.clients.at(client.index).pool as usize;
-        let record = Record {
-            command: request.command.index,
-            arrived_at: self.now,
-            ..Record::new(Owner::Part { parent, part })
-        };
-        let index = self.records.insert(record).index;
-        if self.pools[pool_index].options.slow_threshold.is_some() {
-            self.slow_log.begin(index, self.now, 0);
-        }
-        let owner = &self.pools[pool_index].servers[server as usize];
-        if request.route == Route::Everywhere && !owner.health.is_live() {
-            // An ejected server gets nothing but probes.
-            let error = RequestError::Connection(owner.last_error);
-            return self.fail(index, error);
-        }
+        let index = self.begin_part(parent, part, request, pool_index);
         let connection =
             match self.connection_for(pool_index, server as usize, client.index as usize) {
                 Ok(connection) => connection,
                 Err(error) => return self.fail(index, error),
             };
         let protocol = self.pools[pool_index].options.protocol;
-        if request.route == Route::Everywhere {
-            let mut whole = self.buffers.take(request.size);
-            request.append_whole(frame, &self.scratch, &mut whole);
-            self.forward_owned(connection, whole);
-            return self.enqueue(connection, index, protocol.expect_of_part(request));
-        }
         let scratch = &self.split_scratch;
         let range = scratch.starts[part as usize]..scratch.starts[part as usize + 1];
         let picks = &scratch.picks[range.start as usize..range.end as usize];
