@@ -325,6 +325,19 @@ pub(crate) const OWN_ROWS: &[Row] = &[
         reason: "more than a healthy server ever owes; bounds what a stuck one holds in memory",
     },
     Row {
+        name: "dedicated_connections_max",
+        kind: Kind::Number {
+            unit: Some("connections"),
+            min: 0,
+            max: 1_000_000,
+            set: |pool, count| pool.dedicated_connections_max = to_u32(count),
+        },
+        default: Default::Value("1024"),
+        doc: "connections of each worker that belong to one client at a time: for blocking \
+              commands, transactions and subscriptions; beyond it these fail at once",
+        reason: "many clients that wait, and far below what a server accepts",
+    },
+    Row {
         name: "request_size_max_bytes",
         kind: Kind::Number {
             unit: Some("bytes"),

@@ -135,6 +135,10 @@ fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch) -> Outcome {
             let (keys, elements) = match request.route {
                 Route::Any | Route::Everywhere => (Vec::new(), Vec::new()),
                 Route::Key(span) => (vec![source[span.range()].to_vec()], Vec::new()),
+                Route::Dedicated(_) => {
+                    let of = |key: &crate::KeySpan| source[key.key.range()].to_vec();
+                    (scratch.keys.iter().map(of).collect(), Vec::new())
+                }
                 Route::Split => {
                     assert!(scratch.keys.len() > 1, "split by fewer than two keys");
                     let of = |span: crate::Span| source[span.range()].to_vec();

@@ -131,9 +131,11 @@ pub struct KeySpan {
 /// the next call.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// The keys of a request whose route is [`Route::Split`], in order.
+    /// The keys of a request whose route is [`Route::Split`] or [`Route::Dedicated`], in order.
     pub keys: Vec<KeySpan>,
-    /// The answer that goes with [`Parsed::Reply`] and [`Parsed::Authenticate`].
+    /// The answer that goes with [`Parsed::Reply`] and [`Parsed::Authenticate`], and the one to a
+    /// request of [`Route::Dedicated`] while its transaction has no connection yet, or, when it is
+    /// not allowed in a subscription, in its place.
     pub reply: Vec<u8>,
     /// The bytes to forward for [`Forward::Rewritten`].
     pub rewritten: Vec<u8>,
@@ -142,6 +144,8 @@ pub struct Scratch {
     /// Whether all spans of the last result are relative to `rewritten`: see
     /// [`Scratch::source`].
     pub(crate) rewritten_whole: bool,
+    /// Requests are those of a client in a session.
+    pub(crate) session: Option<Session>,
     /// Whether the last result may have used any other field. Most do not, and five fields to reset
     /// would cost much of what a fast path saves.
     pub(crate) used: bool,
@@ -299,6 +303,56 @@ pub enum Route {
     Split,
     /// The whole request to each server: see [`Request::append_whole`].
     Everywhere,
+    /// To the one owner of all of [`Scratch::keys`], or, when there are none, to the owner of
+    /// [`PLACEHOLDER_KEY`], on a connection that no other client uses at that time.
+    Dedicated(Tie),
+}
+
+/// What a request does to the tie between its client and a connection of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// Nothing. Only [`Protocol::parse_in_session`] gives it.
+    Keeps,
+    /// Its response may take as long as it likes; the tie ends with it.
+    Waits,
+    /// It watches keys: what follows, up to the end of the transaction, belongs together.
+    Watches,
+    /// It ends that, unless a transaction has begun.
+    Unwatches,
+    /// A transaction begins. Nothing needs a connection yet.
+    Begins,
+    /// The transaction ends; its response is that of all that was queued.
+    Commits,
+    /// The transaction ends, and nothing of it is done.
+    Aborts,
+    /// It changes what the client listens to, or is allowed to one who listens. Whatever the server
+    /// sends from now on is for the client, in the order in which it comes.
+    Listens,
+}
+
+/// Why a client has a connection of its own; what requests mean depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// It has begun a transaction, or watches keys for one.
+    Transaction,
+    /// It has subscribed to channels.
+    Subscription,
+}
+
+/// What a server tells a client that has subscribed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// So many subscriptions are left, of channels and patterns, or of sharded channels.
+    Left {
+        /// Which of the two is counted.
+        sharded: bool,
+        /// How many.
+        count: u64,
+    },
+    /// It has come to [`Protocol::subscription_mark`], which is not for the client.
+    Mark,
+    /// Anything else.
+    Other,
 }
 
 /// The key that routes requests without a key.
@@ -387,6 +441,65 @@ impl Protocol {
         match self {
             Protocol::Redis => redis::request::parse(state, bytes, limits, scratch),
             Protocol::Memcache => memcache::request::parse(state, bytes, limits, scratch),
+        }
+    }
+
+    /// The same for a client that has a connection of its own: every request is for that one
+    /// ([`Route::Dedicated`]), and what would change the connection for whoever uses it next is
+    /// refused.
+    #[cold]
+    pub fn parse_in_session(
+        self,
+        session: Session,
+        state: &mut RequestState,
+        bytes: &[u8],
+        limits: &Limits,
+        scratch: &mut Scratch,
+    ) -> Parsed {
+        match self {
+            Protocol::Redis => redis::session::parse(session, state, bytes, limits, scratch),
+            Protocol::Memcache => memcache::request::parse(state, bytes, limits, scratch),
+        }
+    }
+
+    /// What begins a transaction on a connection, and is answered once.
+    pub fn transaction_begin(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => redis::session::BEGIN,
+            Protocol::Memcache => b"",
+        }
+    }
+
+    /// What ends a transaction without doing anything of it, and is answered once.
+    pub fn transaction_abort(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => redis::session::ABORT,
+            Protocol::Memcache => b"",
+        }
+    }
+
+    /// The answer to the end of a transaction in which a request was wrong.
+    pub fn transaction_aborted(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => redis::session::ABORTED,
+            Protocol::Memcache => b"",
+        }
+    }
+
+    /// A request whose answer shows that all that a client has asked for before is answered. It can
+    /// be told from every other answer, unless the client asks for the same.
+    pub fn subscription_mark(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => redis::session::MARK,
+            Protocol::Memcache => b"",
+        }
+    }
+
+    /// Reads what a server sends to a client that has subscribed: one whole response.
+    pub fn notice(self, response: &[u8]) -> Notice {
+        match self {
+            Protocol::Redis => redis::session::notice(response),
+            Protocol::Memcache => Notice::Other,
         }
     }
 

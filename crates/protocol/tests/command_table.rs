@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use protocol::{Command, Limits, Parsed, Protocol, RequestState, Route, Scratch};
+use protocol::{Command, Limits, Parsed, Protocol, RequestState, Route, Scratch, Tie};
 
 const BEGIN: &str = "<!-- commands: begin, made by crates/protocol/tests/command_table.rs -->";
 const END: &str = "<!-- commands: end -->";
@@ -30,9 +30,12 @@ const WORDS: &[(&str, &[&str], usize, &str)] = &[
     ("xreadgroup", &["group", "1", "1", "streams", "1", "0"], 5, OWNER_OF_STREAM),
 ];
 
+const OWN_CONNECTION: &str = "on a connection of the client's own";
+const ENDS: [&str; 3] = ["discard", "exec", "unwatch"];
+
 const SCRIPT: &[&str] = &["1", "1", "1"];
 const OWNER_OF_SCRIPT: &str = "owner of argument 3; without keys, of the key `placeholder`";
-const OWNER_OF_STREAM: &str = "owner of the first key behind `STREAMS`; not with `BLOCK`";
+const OWNER_OF_STREAM: &str = "owner of the first key behind `STREAMS`; with `BLOCK` of all keys, on a connection of the client's own";
 
 /// Forms of a memcached line, each with a line of it.
 const FORMS: &[(&str, &str)] = &[
@@ -61,6 +64,8 @@ enum Outcome {
     Any,
     Split,
     Everywhere,
+    /// To one server, on a connection of the client's own.
+    Dedicated(Tie),
     /// The proxy answers, with this.
     Own(String),
 }
@@ -73,6 +78,7 @@ fn parse(protocol: Protocol, bytes: &[u8]) -> Outcome {
             Route::Any => Outcome::Any,
             Route::Split => Outcome::Split,
             Route::Everywhere => Outcome::Everywhere,
+            Route::Dedicated(tie) => Outcome::Dedicated(tie),
             // Each argument before it has a line of its own for its length, and one for itself.
             Route::Key(span) => {
                 let before = &bytes[..span.start as usize];
@@ -113,7 +119,9 @@ fn place(name: &str, least: usize) -> String {
             Outcome::Key(index) => assert_eq!(index, *key, "{name}"),
             Outcome::Own(reply) => assert!(*key == 0 && !reply.starts_with('-'), "{name}: {reply}"),
             Outcome::Everywhere => assert_eq!(*key, 0, "{name}"),
-            Outcome::Any | Outcome::Split => panic!("{name} has another place"),
+            Outcome::Any | Outcome::Split | Outcome::Dedicated(_) => {
+                panic!("{name} has another place")
+            }
         }
         return (*place).to_owned();
     }
@@ -121,6 +129,13 @@ fn place(name: &str, least: usize) -> String {
     match parse_plain(name, least) {
         _ if splits => "each key to its owner, replies joined".to_owned(),
         Outcome::Split | Outcome::Everywhere => unreachable!("seen above"),
+        Outcome::Dedicated(Tie::Waits) => format!("owner of the keys, {OWN_CONNECTION}"),
+        Outcome::Dedicated(Tie::Listens) => {
+            format!("owner of the key `placeholder`, {OWN_CONNECTION}")
+        }
+        Outcome::Dedicated(_) => format!("begins a transaction, {OWN_CONNECTION}"),
+        Outcome::Own(_) if ENDS.contains(&name) => "ends a transaction".to_owned(),
+        Outcome::Own(reply) if reply.contains("unsubscribe") => "ends a subscription".to_owned(),
         Outcome::Key(1) => "owner of the key".to_owned(),
         Outcome::Key(index) => format!("owner of argument {index}"),
         Outcome::Any => match parse_plain(name, least + 1) {
@@ -191,6 +206,7 @@ fn parse_line(line: &str) -> Outcome {
             Route::Any => Outcome::Any,
             Route::Split => Outcome::Split,
             Route::Everywhere => Outcome::Everywhere,
+            Route::Dedicated(tie) => Outcome::Dedicated(tie),
             Route::Key(_) => Outcome::Key(1),
         },
         _ => Outcome::Own(String::from_utf8_lossy(&scratch.reply).into_owned()),

@@ -4,8 +4,11 @@
 //! It changes nothing and is never called on the path of a request. Invariant: it walks each queue
 //! and table once.
 
+use base::slab::Key;
+
 use crate::proxy::Proxy;
 use crate::request::{Fifo, NONE, Reply, Side};
+use crate::server::ServerConn;
 
 impl Proxy {
     /// Bytes held, those excepted that are with the event base as sends under way.
@@ -33,9 +36,10 @@ impl Proxy {
                 "a client has too many requests"
             );
         }
-        for (_, conn) in self.conns.iter() {
+        for (key, conn) in self.conns.iter() {
             bytes += conn.input.len() + conn.out.len();
             in_servers += self.audit_queue(&conn.queue, Side::Server);
+            self.audit_dedicated(key, conn);
         }
         let mut queued = (0, 0);
         for (_, record) in self.records.iter() {
@@ -58,6 +62,20 @@ impl Proxy {
         }
         assert_eq!(queued, (in_clients, in_servers), "each record stands where it says");
         bytes
+    }
+
+    /// Whose a connection is, both sides know alike.
+    fn audit_dedicated(&self, key: Key, conn: &ServerConn) {
+        let idle = &self.pools[conn.pool as usize].servers[conn.server as usize].idle;
+        let owner = conn.client.map(|client| self.clients.at(client.index).mode.connection());
+        match (conn.lane, owner) {
+            (Some(_), owner) => assert!(owner.is_none(), "a shared connection has a client"),
+            (None, Some(owned)) => assert_eq!(owned, Some(key), "a connection is its client's"),
+            (None, None) => assert!(
+                conn.is_closing() || idle.contains(&key),
+                "a dedicated connection is nobody's, and not idle"
+            ),
+        }
     }
 
     /// Bytes of the replies in a client's queue, those of parts included.

@@ -53,6 +53,8 @@ pub enum Canary {
     DrainCuts,
     /// An ejected server gets requests before it has answered a probe.
     ReturnsUnprobed,
+    /// Who listens to channels stays where nobody publishes any more.
+    ListenersStay,
 }
 
 /// Which bug, if any, this proxy has.

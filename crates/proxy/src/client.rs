@@ -16,6 +16,7 @@
 
 mod input;
 mod output;
+mod tied;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::inspect::ClientView;
 use crate::options::CLIENT_CREDIT;
 use crate::proxy::{Proxy, Timer, key_of};
 use crate::request::{Fifo, Owner, Reply, Side};
+pub(crate) use tied::{Mark, Mode};
 
 /// How long a client may take to send its first request when the worker drains: whoever has just
 /// connected is about to ask, and must not be closed with the request on its way.
@@ -64,10 +66,13 @@ pub(crate) struct Client {
     resumable: bool,
     /// Too much is owed to it: its bytes are kept but not parsed.
     paused: bool,
+    /// It is paused until nothing is owed to it.
+    awaits_all: bool,
     /// Its bytes are being parsed: it is not done, however little it is owed at the moment.
     parsing: bool,
     pub(crate) timer_set: bool,
     authenticated: bool,
+    pub(crate) mode: Mode,
     parser: RequestState,
     /// The parser can do nothing before so many more bytes have come.
     need: usize,
@@ -100,9 +105,11 @@ impl Client {
             dirty: false,
             resumable: false,
             paused: false,
+            awaits_all: false,
             parsing: false,
             timer_set: false,
             authenticated: false,
+            mode: Mode::Shared,
             parser: RequestState::default(),
             need: 0,
             skip: 0,
@@ -140,6 +147,11 @@ impl Client {
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.paused || self.eof || self.state != State::Open
+    }
+
+    /// Whether it may be sent more than it is owed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -243,6 +255,10 @@ impl Proxy {
                     return;
                 }
                 self.pools[client.pool as usize].stats.client_eof += 1;
+                if client.mode.ends_with_input() {
+                    // As with a server: what it waits for would be taken and given to nobody.
+                    self.client_close(key);
+                }
                 self.client_finish_if_done(key);
             }
             RecvEnd::Error(_) => self.client_close(key),
@@ -332,6 +348,9 @@ impl Proxy {
         if self.canaries.sings(Canary::ResumeForgotten) {
             return;
         }
+        if client.awaits_all && !client.requests.is_empty() {
+            return;
+        }
         let options = &self.pools[client.pool as usize].options;
         if client.requests.len() <= options.client_requests_inflight_max / 2
             && client.output_size() <= options.client_output_high_water / 2
@@ -349,6 +368,7 @@ impl Proxy {
             return;
         }
         client.paused = false;
+        client.awaits_all = false;
         client.parsing = true;
         client.received_at = self.now;
         let mut input = std::mem::take(&mut client.input);
@@ -428,6 +448,7 @@ impl Proxy {
             self.pools[client.pool as usize].stats.client_err += 1;
         }
         client.state = State::Closing;
+        let connection = std::mem::take(&mut client.mode).connection();
         client.held_size = 0;
         if !self.canaries.sings(Canary::BytesForgotten) {
             self.buffered_bytes -= client.out.len();
@@ -452,5 +473,8 @@ impl Proxy {
             }
         }
         self.actions.push_back(Action::Close(Client::token(key)));
+        if let Some(connection) = connection {
+            self.close_dedicated(connection);
+        }
     }
 }

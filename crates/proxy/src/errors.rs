@@ -24,10 +24,14 @@ pub enum RequestError {
     NoLiveServer,
     /// The connection owes as many responses as it may.
     ServerQueueFull,
+    /// As many connections belong to one client each as may.
+    TooManyConnections,
+    /// The keys of a request that can't be split, or of a transaction, have several owners.
+    KeysApart,
 }
 
 impl RequestError {
-    /// What the client sees, without prefix and line end. All but the last two are twemproxy's
+    /// What the client sees, without prefix and line end. All but the last four are twemproxy's
     /// words, which programs match on.
     pub fn text(self) -> &'static str {
         match self {
@@ -38,6 +42,8 @@ impl RequestError {
             RequestError::Unresolved => SocketError::HostDown.text(),
             RequestError::NoLiveServer => SocketError::ConnectionRefused.text(),
             RequestError::ServerQueueFull => "server queue is full",
+            RequestError::TooManyConnections => "too many dedicated connections",
+            RequestError::KeysApart => "the keys are on several servers",
         }
     }
 }

@@ -22,6 +22,7 @@ mod action;
 mod audit;
 mod canary;
 mod client;
+mod dedicated;
 mod errors;
 mod fragment;
 #[cfg(any(test, feature = "fuzz"))]

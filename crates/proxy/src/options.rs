@@ -110,6 +110,10 @@ pub struct PoolOptions {
     /// Requests that one server connection may owe. Beyond it requests fail at once.
     /// Default 65,536.
     pub server_requests_inflight_max: u32,
+    /// Connections of each worker that belong to one client at a time: for requests that wait,
+    /// transactions and subscriptions. Beyond it such requests fail at once. 0 to 1,000,000.
+    /// Default 1024.
+    pub dedicated_connections_max: u32,
     /// How long a client may leave a request half sent. `None` is for ever. Default 60 s.
     pub client_stall_timeout: Option<Duration>,
     /// Requests that take so long are remembered. 1 ms to 1 h; `None`, the default, is never.
@@ -176,6 +180,7 @@ impl PoolOptions {
             client_output_high_water: 1 << 20,
             client_output_max: 256 << 20,
             server_requests_inflight_max: 65_536,
+            dedicated_connections_max: 1024,
             client_stall_timeout: Some(Duration::from_secs(60)),
             slow_threshold: None,
         }
@@ -232,6 +237,13 @@ impl PoolOptions {
             format!(
                 "server requests in flight {}: must be 1 to 1000000",
                 self.server_requests_inflight_max
+            ),
+        );
+        check(
+            self.dedicated_connections_max <= 1_000_000,
+            format!(
+                "dedicated connections {}: must be 0 to 1000000",
+                self.dedicated_connections_max
             ),
         );
         if let Some(timeout) = self.client_stall_timeout {

@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) address: Option<Address>,
     /// The worker's connections to it, open or opening.
     pub(crate) lanes: Vec<Option<Key>>,
+    /// Those that were dedicated to a client and wait for another.
+    pub(crate) idle: Vec<Key>,
     pub(crate) health: Health,
     /// No connection is tried before this.
     pub(crate) retry_at: Time,
@@ -46,6 +48,7 @@ impl Server {
         Server {
             address: None,
             lanes: vec![None; lanes_count],
+            idle: Vec::new(),
             health: Health::new(),
             retry_at: Time::ZERO,
             attempts_failed: 0,
@@ -73,7 +76,11 @@ pub(crate) struct Pool {
     /// It is in the configuration no longer; its clients are closed when they are owed nothing.
     pub(crate) removed: bool,
     pub(crate) canaries: Canaries,
+    /// Dedicated connections, idle ones included.
+    pub(crate) dedicated_count: usize,
     placement: Placement,
+    /// Keys may have other owners since they were last looked at.
+    pub(crate) placement_changed: bool,
     /// When the pool's timer fires, which looks for servers to probe; `Time::MAX` when none is set.
     pub(crate) probe_timer_at: Time,
     /// What a client may hold that has been here all the time.
@@ -107,6 +114,8 @@ impl Pool {
             stats: PoolStats::default(),
             removed: false,
             canaries: Canaries::default(),
+            dedicated_count: 0,
+            placement_changed: false,
             options,
             probe_timer_at: Time::MAX,
             highest: HighestLimits::default(),
@@ -252,5 +261,6 @@ impl Pool {
         let live: Vec<bool> =
             servers.iter().map(|server| blind || server.health.is_live()).collect();
         self.placement.rebuild(&live);
+        self.placement_changed = true;
     }
 }

@@ -33,8 +33,12 @@ impl Proxy {
         self.set_pool_timer(pool_index);
     }
 
-    /// Arms the pool's one timer for the next probe.
+    /// Something about the pool's servers has changed: arms its one timer for the next probe, and
+    /// looks after those who listen.
     pub(crate) fn set_pool_timer(&mut self, pool_index: usize) {
+        if std::mem::take(&mut self.pools[pool_index].placement_changed) {
+            self.review_listeners(pool_index);
+        }
         let servers = 0..self.pools[pool_index].retired_index();
         let next = servers.filter_map(|server| self.probe_due(pool_index, server)).min();
         let pool = &mut self.pools[pool_index];
@@ -83,8 +87,8 @@ impl Proxy {
             pool.readmit(server);
         } else {
             pool.record_failed_probe(server, self.now);
-            self.set_pool_timer(pool_index);
         }
+        self.set_pool_timer(pool_index);
     }
 
     /// A connection was lost: that is a failed probe when it carried one.

@@ -44,7 +44,7 @@ impl Proxy {
         for key in self.connections_of(index) {
             let conn = self.conns.at_mut(key.index);
             let place = places[conn.server as usize];
-            if place == retired || conn.lane as usize >= lanes_count {
+            if place == retired || conn.lane.is_some_and(|lane| lane as usize >= lanes_count) {
                 self.retire(key, place);
             } else {
                 conn.server = place as u32;
@@ -80,6 +80,7 @@ impl Proxy {
         for key in self.connections_of(index) {
             let server = self.conns.at(key.index).server as usize;
             self.pools[index].servers[server].lanes.fill(None);
+            self.pools[index].servers[server].idle.clear();
             self.pools[index].servers[server].probe = None;
             self.retire(key, server);
         }

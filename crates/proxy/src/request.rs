@@ -62,6 +62,8 @@ pub(crate) struct Record {
     pub(crate) in_server: bool,
     /// The client wants no reply.
     pub(crate) quiet: bool,
+    /// Its response may take as long as it likes.
+    pub(crate) waits: bool,
     pub(crate) expect: Expect,
     /// When the client gets an error instead. Rises along a server's queue.
     pub(crate) deadline: Option<Time>,
@@ -84,6 +86,7 @@ impl Record {
             in_client: false,
             in_server: false,
             quiet: false,
+            waits: false,
             expect: Expect::default(),
             deadline: None,
             reply: Reply::Waiting,

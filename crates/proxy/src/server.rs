@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A connection that breaks fails exactly the requests in its queue, and the next request opens a
-//! new one. It is never stopped for a slow client's sake: its responses move to the client's queue.
+//! new one. Which client has a connection of its own is in `dedicated.rs`. It is never stopped for a slow client's sake: its responses move to the client's queue.
 //! A request that times out is answered with an error and leaves its place in the queue to whatever
 //! response still comes, which goes to nobody. Invariant: the n-th response of a connection belongs
 //! to the n-th request of its queue.
@@ -50,9 +50,14 @@ pub(crate) struct ServerConn {
     pub(crate) pool: u32,
     /// Index in the pool, [`Pool::retired_index`](crate::pool::Pool::retired_index) included.
     pub(crate) server: u32,
-    pub(crate) lane: u32,
+    /// Its place among the connections that clients share; `None` when it is dedicated.
+    pub(crate) lane: Option<u32>,
+    /// The client that it is dedicated to.
+    pub(crate) client: Option<Key>,
     /// It carries no new request and is closed with its last response.
-    retired: bool,
+    pub(crate) retired: bool,
+    /// It is retired or dedicated: a response may be the last.
+    reviewed: bool,
     state: State,
     sending: bool,
     pub(crate) dirty: bool,
@@ -274,6 +279,14 @@ impl Proxy {
             return;
         }
         let (pool, server) = (conn.pool as usize, conn.server as usize);
+        let head = conn.queue.head();
+        let is_late = |record: &Record| record.deadline.is_some_and(|deadline| deadline <= now);
+        if conn.lane.is_none() && head != NONE && is_late(self.records.at(head)) {
+            // What would come after it makes no sense without it.
+            self.pools[pool].stats.servers[server].timedout_count += 1;
+            self.break_connection(key, RequestError::TimedOut);
+            return;
+        }
         let grace = self.grace(pool);
         let mut expired_count = 0;
         let mut index = self.conns.at(key.index).queue.head();
@@ -333,6 +346,20 @@ impl Proxy {
             }
             return Ok(key);
         }
+        let key = self.open_connection(pool_index, server_index, Some(lane as u32))?;
+        self.pools[pool_index].servers[server_index].lanes[lane] = Some(key);
+        Ok(key)
+    }
+
+    /// Begins to open a connection.
+    pub(crate) fn open_connection(
+        &mut self,
+        pool_index: usize,
+        server_index: usize,
+        lane: Option<u32>,
+    ) -> Result<Key, RequestError> {
+        let pool = &mut self.pools[pool_index];
+        let server = &mut pool.servers[server_index];
         if self.now < server.retry_at {
             return Err(RequestError::Connection(server.last_error));
         }
@@ -342,8 +369,10 @@ impl Proxy {
         let conn = ServerConn {
             pool: pool_index as u32,
             server: server_index as u32,
-            lane: lane as u32,
+            lane,
+            client: None,
             retired: false,
+            reviewed: lane.is_none(),
             state: State::Connecting,
             sending: false,
             dirty: false,
@@ -362,7 +391,6 @@ impl Proxy {
             waiting_first: NONE,
         };
         let key = self.conns.insert(conn);
-        server.lanes[lane] = Some(key);
         self.actions.push_back(Action::Connect(ServerConn::token(key), address));
         self.queue_handshake(key);
         self.set_server_timer(key);
@@ -419,7 +447,8 @@ impl Proxy {
         let conn = self.conns.at_mut(key.index);
         let pool = &mut self.pools[conn.pool as usize];
         let record = self.records.at_mut(index);
-        let deadline = pool.options.request_timeout.map(|timeout| self.now + timeout);
+        let timeout = pool.options.request_timeout.filter(|_| !record.waits);
+        let deadline = timeout.map(|timeout| self.now + timeout);
         record.expect = expect;
         record.deadline = deadline;
         record.size = std::mem::take(&mut conn.forwarded_size);
@@ -546,6 +575,10 @@ impl Answered {
         }
         stats.servers[server].responses += self.count;
         stats.servers[server].response_bytes += self.bytes;
+        if self.arrived_at == Time::MAX {
+            // They were to wait, which says nothing about the server.
+            return;
+        }
         let took_ns = now.as_ns().saturating_sub(self.arrived_at.as_ns());
         stats.latencies[server].record(self.command, took_ns, self.count);
     }
@@ -617,6 +650,9 @@ impl Proxy {
             }
         }
         let Some((request_size, command, arrived_at)) = request else {
+            if head == NONE && self.relay(key, bytes) {
+                return !self.conns.at(key.index).is_closing();
+            }
             // A response to nothing, or to something else: nobody knows whose the next one is.
             self.break_connection(key, RequestError::ServerMisbehaved);
             return false;
@@ -643,7 +679,7 @@ impl Proxy {
             conn.note_waiting_answered(&self.records);
         }
         conn.queue.pop(&mut self.records);
-        let retired = conn.retired;
+        let reviewed = conn.reviewed;
         match response {
             Response::Borrowed(bytes) => {
                 if self.slow_log.is_slow(took_ns) {
@@ -653,7 +689,7 @@ impl Proxy {
             }
             Response::Owned(bytes) => self.complete_owned(head, bytes),
         }
-        !(retired && self.close_if_done(key))
+        !(reviewed && self.review(key))
     }
 
     /// The deliberate bug [`Canary::LateReplyToNext`].
@@ -672,7 +708,10 @@ impl Proxy {
         let mut index = self.conns.at(key.index).queue.head();
         while index != NONE {
             let record = self.records.at_mut(index);
-            record.deadline = Some(record.deadline.map_or(latest, |deadline| deadline.min(latest)));
+            if !record.waits {
+                let deadline = record.deadline.map_or(latest, |deadline| deadline.min(latest));
+                record.deadline = Some(deadline);
+            }
             index = self.conns.at(key.index).queue.next(&self.records, index);
         }
         self.set_server_timer(key);
@@ -689,14 +728,19 @@ impl Proxy {
         }
         conn.server = retired as u32;
         conn.retired = true;
-        self.close_if_done(key);
+        conn.reviewed = true;
+        self.review(key);
     }
 
-    /// Closes a retired connection that owes nothing. Whether it did.
-    fn close_if_done(&mut self, key: Key) -> bool {
+    /// After a response, or when it was retired: whether the connection is closed by now.
+    #[cold]
+    fn review(&mut self, key: Key) -> bool {
         let conn = self.conns.at(key.index);
+        if conn.client.is_some() {
+            return self.review_dedicated(key);
+        }
         let cut = self.canaries.sings(Canary::RetiredCut);
-        let done = (conn.queue.is_empty() || cut) && conn.state != State::Closing;
+        let done = conn.retired && (conn.queue.is_empty() || cut) && conn.state != State::Closing;
         if done {
             self.drop_connection(key, RequestError::ServerClosed, false);
         }
@@ -716,7 +760,7 @@ impl Proxy {
     }
 
     /// Closes a connection and fails every request in its queue.
-    fn drop_connection(&mut self, key: Key, error: RequestError, is_failure: bool) {
+    pub(crate) fn drop_connection(&mut self, key: Key, error: RequestError, is_failure: bool) {
         let conn = self.conns.at_mut(key.index);
         debug_assert!(conn.state != State::Closing);
         let pool = &mut self.pools[conn.pool as usize];
@@ -725,13 +769,14 @@ impl Proxy {
         }
         conn.state = State::Closing;
         let (pool_index, server_index) = (conn.pool as usize, conn.server as usize);
-        if !conn.retired {
-            pool.servers[server_index].lanes[conn.lane as usize] = None;
+        if let (false, Some(lane)) = (conn.retired, conn.lane) {
+            pool.servers[server_index].lanes[lane as usize] = None;
         }
         self.buffered_bytes -= conn.out.len() + conn.input.len();
         conn.out.recycle(&mut self.buffers);
         self.buffers.give(std::mem::take(&mut conn.input));
         self.actions.push_back(Action::Close(ServerConn::token(key)));
+        let client = if conn.lane.is_none() { self.forget_dedicated(key) } else { None };
         if is_failure {
             self.server_failed(pool_index, server_index, key);
         }
@@ -739,12 +784,15 @@ impl Proxy {
             self.count_failed(pool_index, server_index, index);
             self.fail(index, error);
         }
+        if let Some(client) = client {
+            self.client_untied(client);
+        }
     }
 
     /// A request that somebody waits for gets an error in place of the server's response.
     fn count_failed(&mut self, pool: usize, server: usize, index: u32) {
         let record = self.records.at(index);
-        if record.size > 0 && record.owner != Owner::Nobody {
+        if record.size > 0 && record.owner != Owner::Nobody && !record.waits {
             let took_ns = self.now.as_ns().saturating_sub(record.arrived_at.as_ns());
             self.pools[pool].stats.latencies[server].record(record.command, took_ns, 1);
         }

@@ -2,7 +2,7 @@
 //! means is not known here, only what a proxy must know of it: how many arguments it takes, whether
 //! it may change data, and where it goes. Invariant: each name occurs once, in lower case.
 
-use crate::Command;
+use crate::{Command, Tie};
 
 /// Where a request of a command goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +25,27 @@ pub(crate) enum Place {
     Memory,
     /// SCRIPT: LOAD and EXISTS go to every server, since a script may run on any.
     Scripts,
+    /// Its response may be long in coming, and its keys must have one owner.
+    Waits(Keys),
+    /// WATCH, MULTI and what ends them.
+    Transaction(Tie),
+    /// What changes the channels that a client listens to.
+    Subscribe,
     /// The proxy answers it itself.
     Own(Answer),
     /// The proxy says that it cannot do this.
     Refused,
+}
+
+/// Where the keys of a request that waits are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// All arguments but the last, which is how long it waits.
+    AllButLast,
+    /// The first two arguments.
+    FirstTwo,
+    /// The second argument is their count, and they follow.
+    CountedSecond,
 }
 
 /// How the responses to the parts of a split request become one.
@@ -163,7 +180,10 @@ const fn row(name: &'static str, arity: i8, writes: bool, place: Place) -> Row {
     Row { name, arity, writes, place }
 }
 
-use Place::{Any, Counted, Key, Memory, Own, Refused, Script, Scripts, Split, Streams, Subcommand};
+use Place::{
+    Any, Counted, Key, Memory, Own, Refused, Script, Scripts, Split, Streams, Subcommand,
+    Subscribe, Transaction, Waits,
+};
 
 pub(super) const ROWS_COUNT: usize = 253;
 
@@ -293,7 +313,6 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("sort", -2, WRITE, Key(1)),
     row("sort_ro", -2, READ, Key(1)),
     row("spop", -2, WRITE, Key(1)),
-    row("spublish", 3, WRITE, Key(1)),
     row("srandmember", -2, READ, Key(1)),
     row("srem", -3, WRITE, Key(1)),
     row("sscan", -3, READ, Key(1)),
@@ -379,22 +398,36 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("xreadgroup", -7, WRITE, Streams),
     row("zintercard", -3, READ, Counted),
     row("zmpop", -4, WRITE, Counted),
+    // About channels, all of which live on one server.
+    row("publish", 3, WRITE, Any),
+    row("pubsub", -2, READ, Any),
+    row("spublish", 3, WRITE, Any),
+    // On a connection of the client's own.
+    row("blmove", 6, WRITE, Waits(Keys::FirstTwo)),
+    row("blmpop", -5, WRITE, Waits(Keys::CountedSecond)),
+    row("blpop", -3, WRITE, Waits(Keys::AllButLast)),
+    row("brpop", -3, WRITE, Waits(Keys::AllButLast)),
+    row("brpoplpush", 4, WRITE, Waits(Keys::FirstTwo)),
+    row("bzmpop", -5, WRITE, Waits(Keys::CountedSecond)),
+    row("bzpopmax", -3, WRITE, Waits(Keys::AllButLast)),
+    row("bzpopmin", -3, WRITE, Waits(Keys::AllButLast)),
+    row("discard", 1, READ, Transaction(Tie::Aborts)),
+    row("exec", 1, READ, Transaction(Tie::Commits)),
+    row("multi", 1, READ, Transaction(Tie::Begins)),
+    row("unwatch", 1, READ, Transaction(Tie::Unwatches)),
+    row("watch", -2, READ, Transaction(Tie::Watches)),
+    row("psubscribe", -2, READ, Subscribe),
+    row("punsubscribe", -1, READ, Subscribe),
+    row("ssubscribe", -2, READ, Subscribe),
+    row("subscribe", -2, READ, Subscribe),
+    row("sunsubscribe", -1, READ, Subscribe),
+    row("unsubscribe", -1, READ, Subscribe),
     // Not possible on a connection that many clients share, or of more than one server.
     row("acl", -2, READ, Refused),
     row("bgrewriteaof", 1, READ, Refused),
     row("bgsave", -1, READ, Refused),
-    row("blmove", 6, WRITE, Refused),
-    row("blmpop", -5, WRITE, Refused),
-    row("blpop", -3, WRITE, Refused),
-    row("brpop", -3, WRITE, Refused),
-    row("brpoplpush", 4, WRITE, Refused),
-    row("bzmpop", -5, WRITE, Refused),
-    row("bzpopmax", -3, WRITE, Refused),
-    row("bzpopmin", -3, WRITE, Refused),
     row("dbsize", 1, READ, Refused),
     row("debug", -2, READ, Refused),
-    row("discard", 1, READ, Refused),
-    row("exec", 1, READ, Refused),
     row("failover", -1, READ, Refused),
     row("flushall", -1, WRITE, Refused),
     row("flushdb", -1, WRITE, Refused),
@@ -405,14 +438,9 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("migrate", -6, WRITE, Refused),
     row("module", -2, READ, Refused),
     row("monitor", 1, READ, Refused),
-    row("multi", 1, READ, Refused),
     row("pfdebug", 3, WRITE, Refused),
     row("pfselftest", 1, READ, Refused),
-    row("psubscribe", -2, READ, Refused),
     row("psync", -3, READ, Refused),
-    row("publish", 3, READ, Refused),
-    row("pubsub", -2, READ, Refused),
-    row("punsubscribe", -1, READ, Refused),
     row("randomkey", 1, READ, Refused),
     row("replconf", -1, READ, Refused),
     row("replicaof", 3, READ, Refused),
@@ -423,15 +451,9 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("shutdown", -1, READ, Refused),
     row("slaveof", 3, READ, Refused),
     row("slowlog", -2, READ, Refused),
-    row("ssubscribe", -2, READ, Refused),
-    row("subscribe", -2, READ, Refused),
-    row("sunsubscribe", -1, READ, Refused),
     row("swapdb", 3, WRITE, Refused),
     row("sync", 1, READ, Refused),
-    row("unsubscribe", -1, READ, Refused),
-    row("unwatch", 1, READ, Refused),
     row("wait", 3, READ, Refused),
-    row("watch", -2, READ, Refused),
 ];
 
 #[cfg(test)]
@@ -502,6 +524,8 @@ mod tests {
                 Split { step, .. } => step as usize + 1,
                 Script | Counted => 3,
                 Subcommand | Memory | Scripts => 2,
+                Waits(Keys::AllButLast | Keys::FirstTwo) => 3,
+                Waits(Keys::CountedSecond) => 4,
                 _ => 1,
             };
             assert!(row.arity.unsigned_abs() as usize >= needed, "{}", row.name);

@@ -6,6 +6,7 @@ pub mod join;
 mod reply;
 pub mod request;
 pub mod response;
+pub(crate) mod session;
 mod usual;
 
 /// Appends an array of bulk strings, which is what every request is.

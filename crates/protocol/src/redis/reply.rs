@@ -4,9 +4,9 @@
 //! `Scratch::reply`.
 
 use crate::decimal;
-use crate::redis::commands::{self, Answer, Place, Row};
+use crate::redis::commands::{self, Answer, Keys, Place, Row};
 use crate::redis::{push_bulk, push_header};
-use crate::{Parsed, Scratch, Span, Then};
+use crate::{Parsed, Scratch, Span, Then, Tie};
 
 /// The version of Redis whose commands the table holds; clients decide by it what they may send.
 const SERVER_VERSION: &str = "7.0.0";
@@ -355,8 +355,18 @@ fn push_command(out: &mut Vec<u8>, row: &Row) {
         Place::Key(index) => (i64::from(index), i64::from(index), 1, false),
         Place::Split { step, .. } => (1, -1, i64::from(step), false),
         Place::Subcommand | Place::Memory => (2, 2, 1, false),
-        Place::Script | Place::Counted | Place::Streams => (0, 0, 0, true),
-        Place::Any | Place::Scripts | Place::Own(_) | Place::Refused => (0, 0, 0, false),
+        Place::Waits(Keys::AllButLast) => (1, -2, 1, false),
+        Place::Waits(Keys::FirstTwo) => (1, 2, 1, false),
+        Place::Transaction(Tie::Watches) => (1, -1, 1, false),
+        Place::Script | Place::Counted | Place::Streams | Place::Waits(Keys::CountedSecond) => {
+            (0, 0, 0, true)
+        }
+        Place::Any
+        | Place::Scripts
+        | Place::Transaction(_)
+        | Place::Subscribe
+        | Place::Own(_)
+        | Place::Refused => (0, 0, 0, false),
     };
     push_header(out, b'*', 10);
     push_bulk(out, row.name.as_bytes());

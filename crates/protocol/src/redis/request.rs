@@ -10,7 +10,7 @@
 
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{self, Place, Row};
-use crate::redis::{inline, push_request, reply, usual, usual_bulk};
+use crate::redis::{inline, push_request, reply, session, usual, usual_bulk};
 use crate::{
     Expect, Forward, Handshake, KeySpan, Limits, Parsed, Request, RequestState, Route, Scratch,
     Span, Then,
@@ -212,6 +212,9 @@ pub(super) fn dispatch(bytes: &[u8], size: usize, scratch: &mut Scratch) -> Pars
     if !row.takes(count) {
         return reply::wrong_arity(row.name, size, scratch);
     }
+    if let Some(session) = scratch.session {
+        return session::dispatch(session, index, bytes, size, scratch);
+    }
     let route = match row.place {
         Place::Key(place) => Route::Key(scratch.arguments[place as usize]),
         Place::Split { step: 1, .. } if count == 2 => Route::Key(scratch.arguments[1]),
@@ -230,7 +233,7 @@ pub(super) fn dispatch(bytes: &[u8], size: usize, scratch: &mut Scratch) -> Pars
     })
 }
 
-fn route_rarer(
+pub(super) fn route_rarer(
     row: &Row,
     bytes: &[u8],
     size: usize,
@@ -260,10 +263,7 @@ fn route_rarer(
         },
         Place::Streams => match stream_key(bytes, arguments) {
             Some(Stream::Key(span)) => Route::Key(span),
-            Some(Stream::Blocks) => {
-                let text = [b"'", row.name.as_bytes(), b"' with BLOCK is not supported"];
-                return Err(reply::error(&text, size, scratch));
-            }
+            Some(Stream::Blocks) => session::waiting_for_streams(bytes, scratch),
             None => Route::Any,
         },
         // HELP, or too few arguments, which a server explains best.
@@ -280,6 +280,9 @@ fn route_rarer(
             b"help" => Route::Any,
             _ => return Err(reply::refused("script", size, scratch)),
         },
+        Place::Waits(keys) => session::waiting(keys, bytes, scratch),
+        Place::Transaction(tie) => return session::transaction(tie, size, scratch),
+        Place::Subscribe => return session::subscribe(row, bytes, size, scratch),
         Place::Own(answer) => return Err(reply::answer(answer, bytes, size, scratch)),
         Place::Refused => return Err(reply::refused(row.name, size, scratch)),
     })
@@ -333,6 +336,15 @@ fn stream_key(bytes: &[u8], arguments: &[Span]) -> Option<Stream> {
             _ => return None,
         };
     }
+}
+
+/// Which arguments are the keys of XREAD and XREADGROUP: the first half of what follows STREAMS.
+/// `None` when a server would find them wrong.
+pub(super) fn stream_keys(bytes: &[u8], arguments: &[Span]) -> Option<std::ops::Range<usize>> {
+    let is_streams = |span: &Span| bytes[span.range()].eq_ignore_ascii_case(b"streams");
+    let start = arguments.iter().position(is_streams)? + 1;
+    let count = (arguments.len() - start) / 2;
+    (count > 0).then_some(start..start + count)
 }
 
 #[cfg(test)]

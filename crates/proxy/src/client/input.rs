@@ -6,7 +6,7 @@
 use base::slab::Key;
 use protocol::{Forward, KeySpan, Parsed, Request, Route, Then};
 
-use super::State;
+use super::{Mode, State};
 use crate::canary::Canary;
 use crate::gather::{RESERVE_MAX, SIZE_MIN};
 use crate::pool::Pool;
@@ -17,7 +17,7 @@ use crate::request::{Owner, Record};
 const LARGE_INPUT_SIZE: usize = 64 << 10;
 
 /// What one call of [`Proxy::parse_one`] did.
-enum Step {
+pub(super) enum Step {
     /// So many bytes are done with (perhaps more than there are).
     Consumed(usize),
     /// The request is not whole.
@@ -27,7 +27,7 @@ enum Step {
 }
 
 /// Bytes at the beginning of which a request stands.
-enum Frame<'a> {
+pub(super) enum Frame<'a> {
     /// In the event base's buffer, or among others.
     Borrowed(&'a [u8]),
     /// Alone in a buffer that may be given away.
@@ -35,7 +35,7 @@ enum Frame<'a> {
 }
 
 impl Frame<'_> {
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Frame::Borrowed(bytes) => bytes,
             Frame::Gathered(buffer) => buffer,
@@ -140,6 +140,9 @@ impl Proxy {
             client.paused = true;
             return Step::Stopped;
         }
+        if client.mode != Mode::Shared {
+            return self.parse_tied(key, frame);
+        }
         let parsed = options.protocol.parse_request(
             &mut client.parser,
             frame.bytes(),
@@ -153,12 +156,15 @@ impl Proxy {
                 Step::Incomplete
             }
             Parsed::Request(request) => {
-                pool.stats.client_requests += 1;
                 let size = request.size;
                 if options.password.is_some() && !client.authenticated {
+                    pool.stats.client_requests += 1;
                     let refusal = options.protocol.unauthenticated();
                     self.reply_now(key, refusal);
+                } else if let Route::Dedicated(_) = request.route {
+                    return self.admit_tied(key, request, frame);
                 } else {
+                    pool.stats.client_requests += 1;
                     self.admit(key, request, frame);
                 }
                 Step::Consumed(size)
@@ -188,7 +194,7 @@ impl Proxy {
     }
 
     /// The parser's own answer, in its turn.
-    fn answer(&mut self, key: Key, then: Then, fault: bool) {
+    pub(super) fn answer(&mut self, key: Key, then: Then, fault: bool) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let pool = &mut self.pools[client.pool as usize];
         if fault {
@@ -245,6 +251,7 @@ impl Proxy {
                 None => return,
             },
             Route::Everywhere => return self.send_everywhere(key, index, &request, frame.bytes()),
+            Route::Dedicated(_) => unreachable!("it was taken out before"),
         };
         let sent = server.and_then(|server| {
             let lane = key.index as usize;
@@ -345,7 +352,9 @@ fn hash_for_log(pool: &Pool, route: Route, wire: &[u8], keys: &[KeySpan]) -> u32
     pool.key_hash(match route {
         Route::Key(span) => &wire[span.range()],
         Route::Any | Route::Everywhere => protocol::PLACEHOLDER_KEY,
-        Route::Split => keys.first().map_or(&[][..], |key| &wire[key.key.range()]),
+        Route::Split | Route::Dedicated(_) => {
+            keys.first().map_or(&[][..], |key| &wire[key.key.range()])
+        }
     })
 }
 

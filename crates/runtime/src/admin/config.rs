@@ -46,6 +46,7 @@ fn pool(options: &PoolOptions) -> Value {
         client_output_high_water,
         client_output_max,
         server_requests_inflight_max,
+        dedicated_connections_max,
         client_stall_timeout,
         slow_threshold,
     } = options;
@@ -75,6 +76,7 @@ fn pool(options: &PoolOptions) -> Value {
         "client_output_high_water_bytes": client_output_high_water,
         "client_output_max_bytes": client_output_max,
         "server_requests_inflight_max": server_requests_inflight_max,
+        "dedicated_connections_max": dedicated_connections_max,
         "client_stall_timeout_ms": client_stall_timeout.map_or(0, ms),
         "slow_threshold_ms": slow_threshold.map_or(0, ms),
         "servers": servers.iter().map(server).collect::<Vec<_>>(),

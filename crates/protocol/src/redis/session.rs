@@ -1,0 +1,238 @@
+//! Requests that tie a client to a connection of its own: those that wait, transactions, and
+//! subscriptions. Not which connection that is. Invariant: nothing that this lets through leaves a
+//! connection in another state than it was in, once the session has ended as the server sees it.
+
+use crate::decimal::{self, NumberLine};
+use crate::redis::commands::{self, Answer, Keys, Place, Row};
+use crate::redis::request::{parse_any, route_rarer, stream_keys};
+use crate::redis::{push_bulk, push_header, reply};
+use crate::{
+    Expect, Forward, KeySpan, Limits, Notice, Parsed, Request, RequestState, Route, Scratch,
+    Session, Then, Tie,
+};
+
+/// See [`crate::Protocol::transaction_begin`].
+pub(crate) const BEGIN: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+/// See [`crate::Protocol::transaction_abort`].
+pub(crate) const ABORT: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
+/// See [`crate::Protocol::transaction_aborted`].
+pub(crate) const ABORTED: &[u8] =
+    b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+/// See [`crate::Protocol::subscription_mark`].
+pub(crate) const MARK: &[u8] = b"*2\r\n$4\r\nPING\r\n$18\r\nweir: all answered\r\n";
+/// The answers to it: while there are subscriptions, and when there are none.
+const MARK_REPLIES: [&[u8]; 2] =
+    [b"*2\r\n$4\r\npong\r\n$18\r\nweir: all answered\r\n", b"$18\r\nweir: all answered\r\n"];
+
+/// See [`crate::Protocol::parse_in_session`].
+pub(crate) fn parse(
+    session: Session,
+    state: &mut RequestState,
+    bytes: &[u8],
+    limits: &Limits,
+    scratch: &mut Scratch,
+) -> Parsed {
+    scratch.session = Some(session);
+    let parsed = parse_any(state, bytes, limits, scratch);
+    scratch.session = None;
+    parsed
+}
+
+/// Notes the keys of a request that waits. Where a count is wrong there are none, and any server
+/// says so.
+pub(super) fn waiting(keys: Keys, bytes: &[u8], scratch: &mut Scratch) -> Route {
+    let last = scratch.arguments.len() - 1;
+    let range = match keys {
+        Keys::AllButLast => 1..last,
+        Keys::FirstTwo => 1..3,
+        Keys::CountedSecond => match decimal::integer(&bytes[scratch.arguments[2].range()]) {
+            Some(count) if count > 0 && count <= last as i64 - 2 => 3..3 + count as usize,
+            _ => 3..3,
+        },
+    };
+    note_keys(range, scratch);
+    Route::Dedicated(Tie::Waits)
+}
+
+/// The same of XREAD and XREADGROUP that wait.
+pub(super) fn waiting_for_streams(bytes: &[u8], scratch: &mut Scratch) -> Route {
+    let range = stream_keys(bytes, &scratch.arguments).unwrap_or(0..0);
+    note_keys(range, scratch);
+    Route::Dedicated(Tie::Waits)
+}
+
+fn note_keys(range: std::ops::Range<usize>, scratch: &mut Scratch) {
+    let Scratch { keys, arguments, .. } = scratch;
+    keys.extend(arguments[range].iter().map(|&key| KeySpan { key, element: key }));
+}
+
+/// What becomes of WATCH, MULTI and their like outside of a transaction.
+pub(super) fn transaction(tie: Tie, size: usize, scratch: &mut Scratch) -> Result<Route, Parsed> {
+    Err(match tie {
+        Tie::Watches => {
+            note_keys(1..scratch.arguments.len(), scratch);
+            return Ok(Route::Dedicated(tie));
+        }
+        Tie::Begins => {
+            scratch.reply.extend_from_slice(b"+OK\r\n");
+            return Ok(Route::Dedicated(tie));
+        }
+        Tie::Commits => reply::error(&[b"EXEC without MULTI"], size, scratch),
+        Tie::Aborts => reply::error(&[b"DISCARD without MULTI"], size, scratch),
+        _ => {
+            scratch.reply.extend_from_slice(b"+OK\r\n");
+            Parsed::Reply { size, then: Then::Continue, fault: false }
+        }
+    })
+}
+
+/// What becomes of SUBSCRIBE and its like for a client that listens to nothing.
+pub(super) fn subscribe(
+    row: &Row,
+    bytes: &[u8],
+    size: usize,
+    scratch: &mut Scratch,
+) -> Result<Route, Parsed> {
+    if !row.name.contains("unsubscribe") {
+        return Ok(Route::Dedicated(Tie::Listens));
+    }
+    let Scratch { reply, arguments, .. } = scratch;
+    let mut unsubscribed = |channel: Option<&[u8]>| {
+        push_header(reply, b'*', 3);
+        push_bulk(reply, row.name.as_bytes());
+        match channel {
+            Some(channel) => push_bulk(reply, channel),
+            None => reply.extend_from_slice(b"$-1\r\n"),
+        }
+        reply.extend_from_slice(b":0\r\n");
+    };
+    if arguments.len() == 1 {
+        unsubscribed(None);
+    }
+    arguments[1..].iter().for_each(|channel| unsubscribed(Some(&bytes[channel.range()])));
+    Err(Parsed::Reply { size, then: Then::Continue, fault: false })
+}
+
+/// Decides what becomes of a whole request of a client in a session.
+#[cold]
+pub(super) fn dispatch(
+    session: Session,
+    index: usize,
+    bytes: &[u8],
+    size: usize,
+    scratch: &mut Scratch,
+) -> Parsed {
+    let row = &commands::ROWS[index];
+    if row.place == Place::Own(Answer::Quit) {
+        return reply::answer(Answer::Quit, bytes, size, scratch);
+    }
+    let route = match session {
+        Session::Transaction => in_transaction(row, bytes, size, scratch),
+        Session::Subscription => Ok(in_subscription(row, scratch)),
+    };
+    match route {
+        Ok(tie) => Parsed::Request(Request {
+            size,
+            command: &commands::all()[index],
+            forward: Forward::Verbatim,
+            route: Route::Dedicated(tie),
+            expect: Expect::default(),
+            quiet: false,
+        }),
+        Err(parsed) => parsed,
+    }
+}
+
+fn in_transaction(
+    row: &Row,
+    bytes: &[u8],
+    size: usize,
+    scratch: &mut Scratch,
+) -> Result<Tie, Parsed> {
+    match row.place {
+        Place::Own(Answer::Ping | Answer::Echo) => return Ok(Tie::Keeps),
+        Place::Own(_) | Place::Subscribe | Place::Refused => {}
+        Place::Transaction(tie) => {
+            match tie {
+                Tie::Begins => {
+                    scratch.reply.extend_from_slice(b"-ERR MULTI calls can not be nested\r\n");
+                }
+                Tie::Watches => {
+                    note_keys(1..scratch.arguments.len(), scratch);
+                    scratch.reply.extend_from_slice(b"-ERR WATCH inside MULTI is not allowed\r\n");
+                }
+                Tie::Commits => scratch.reply.extend_from_slice(b"*0\r\n"),
+                Tie::Aborts => scratch.reply.extend_from_slice(b"+OK\r\n"),
+                _ => {}
+            }
+            return Ok(tie);
+        }
+        _ => match route_rarer(row, bytes, size, scratch)? {
+            Route::Key(key) => {
+                scratch.keys.push(KeySpan { key, element: key });
+                return Ok(Tie::Keeps);
+            }
+            Route::Any | Route::Split => return Ok(Tie::Keeps),
+            Route::Dedicated(tie) => return Ok(tie),
+            Route::Everywhere => {}
+        },
+    }
+    let text = [b"'", row.name.as_bytes(), b"' is not possible in a transaction through the proxy"];
+    Err(reply::error(&text, size, scratch))
+}
+
+fn in_subscription(row: &Row, scratch: &mut Scratch) -> Tie {
+    if matches!(row.place, Place::Subscribe | Place::Own(Answer::Ping)) {
+        return Tie::Listens;
+    }
+    let text = [
+        b"Can't execute '",
+        row.name.as_bytes(),
+        b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT are allowed in this context",
+    ];
+    reply::error(&text, 0, scratch);
+    Tie::Keeps
+}
+
+/// See [`crate::Protocol::notice`].
+pub(crate) fn notice(response: &[u8]) -> Notice {
+    if MARK_REPLIES.contains(&response) {
+        return Notice::Mark;
+    }
+    counted(response).unwrap_or(Notice::Other)
+}
+
+/// Reads `kind channel count`, the answer to SUBSCRIBE and its like.
+fn counted(response: &[u8]) -> Option<Notice> {
+    let rest = response.strip_prefix(b"*3\r\n".as_slice())?;
+    let (kind, rest) = bulk(rest)?;
+    let sharded = match kind {
+        b"subscribe" | b"psubscribe" | b"unsubscribe" | b"punsubscribe" => false,
+        b"ssubscribe" | b"sunsubscribe" => true,
+        _ => return None,
+    };
+    let rest = match rest.strip_prefix(b"$-1\r\n".as_slice()) {
+        Some(rest) => rest,
+        None => bulk(rest)?.1,
+    };
+    match decimal::number_line(rest.strip_prefix(b":")?, 0) {
+        NumberLine::Whole { value: value @ 0.., .. } => {
+            Some(Notice::Left { sharded, count: value as u64 })
+        }
+        _ => None,
+    }
+}
+
+/// The bulk string at the beginning, and what follows.
+fn bulk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let NumberLine::Whole { value, next } = decimal::number_line(bytes.strip_prefix(b"$")?, 0)
+    else {
+        return None;
+    };
+    let start = next + 1;
+    let body = bytes.get(start..start.checked_add(usize::try_from(value).ok()?)?)?;
+    Some((body, bytes.get(start + body.len() + 2..)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::Protocol;
+
+fn resp(words: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    crate::redis::push_request(&mut bytes, &words);
+    bytes
+}
+
+/// What a request means, its keys, and the answer that goes with it.
+fn parsed(session: Option<Session>, words: &[&str]) -> (Option<Tie>, Vec<String>, String) {
+    let bytes = resp(words);
+    let (mut state, mut scratch) = (RequestState::default(), Scratch::default());
+    let limits = Limits::default();
+    let protocol = Protocol::Redis;
+    let parsed = match session {
+        Some(session) => {
+            protocol.parse_in_session(session, &mut state, &bytes, &limits, &mut scratch)
+        }
+        None => protocol.parse_request(&mut state, &bytes, &limits, &mut scratch),
+    };
+    assert_eq!(state, RequestState::default());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let keys = scratch.keys.iter().map(|key| text(&bytes[key.key.range()])).collect();
+    let tie = match parsed {
+        Parsed::Request(request) => match request.route {
+            Route::Dedicated(tie) => Some(tie),
+            route => panic!("{words:?} goes elsewhere: {route:?}"),
+        },
+        Parsed::Reply { size, .. } => {
+            assert_eq!(size, bytes.len());
+            None
+        }
+        other => panic!("{words:?}: {other:?}"),
+    };
+    (tie, keys, text(&scratch.reply))
+}
+
+#[test]
+fn what_waits_wants_all_its_keys_on_one_server() {
+    for (words, keys) in [
+        (&["BLPOP", "a", "b", "0"][..], &["a", "b"][..]),
+        (&["brpop", "a", "0"], &["a"]),
+        (&["BZPOPMIN", "a", "b", "c", "1.5"], &["a", "b", "c"]),
+        (&["BRPOPLPUSH", "a", "b", "0"], &["a", "b"]),
+        (&["BLMOVE", "a", "b", "left", "right", "0"], &["a", "b"]),
+        (&["BLMPOP", "0", "2", "a", "b", "LEFT"], &["a", "b"]),
+        (&["BZMPOP", "0", "1", "a", "MIN", "COUNT", "2"], &["a"]),
+        // A server says what is wrong with these.
+        (&["BLMPOP", "0", "3", "a", "LEFT"], &[]),
+        (&["BLMPOP", "0", "x", "a", "LEFT"], &[]),
+        (&["BLMPOP", "0", "-1", "a", "LEFT"], &[]),
+        (&["XREAD", "BLOCK", "0", "STREAMS", "a", "b", "$", "$"], &["a", "b"]),
+        (&["XREAD", "COUNT", "1", "block", "0", "streams", "a", "$"], &["a"]),
+        (&["XREADGROUP", "GROUP", "g", "c", "BLOCK", "1", "STREAMS", "a", ">"], &["a"]),
+        (&["XREAD", "BLOCK", "0", "STREAMS", "a"], &[]),
+    ] {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        assert_eq!(parsed(None, words), (Some(Tie::Waits), keys, String::new()), "{words:?}");
+    }
+}
+
+#[test]
+fn outside_of_a_session_some_commands_begin_one_and_others_are_answered_here() {
+    let answer = |words: &[&str]| parsed(None, words);
+    assert_eq!(answer(&["MULTI"]), (Some(Tie::Begins), vec![], "+OK\r\n".to_owned()));
+    let keys = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(answer(&["WATCH", "a", "b"]), (Some(Tie::Watches), keys, String::new()));
+    assert_eq!(answer(&["UNWATCH"]), (None, vec![], "+OK\r\n".to_owned()));
+    for words in [&["SUBSCRIBE", "c"][..], &["PSUBSCRIBE", "c*", "d"], &["SSUBSCRIBE", "c"]] {
+        assert_eq!(answer(words), (Some(Tie::Listens), vec![], String::new()));
+    }
+    let none = "*3\r\n$12\r\npunsubscribe\r\n$-1\r\n:0\r\n";
+    assert_eq!(answer(&["PUNSUBSCRIBE"]), (None, vec![], none.to_owned()));
+    let two = "*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n\
+               *3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:0\r\n";
+    assert_eq!(answer(&["UNSUBSCRIBE", "a", "b"]), (None, vec![], two.to_owned()));
+}
+
+#[test]
+fn in_a_transaction_every_request_is_for_its_connection() {
+    for (words, tie, keys) in [
+        (&["GET", "a"][..], Tie::Keeps, &["a"][..]),
+        (&["SET", "a", "1"], Tie::Keeps, &["a"]),
+        (&["MGET", "a", "b"], Tie::Keeps, &["a", "b"]),
+        (&["MSET", "a", "1", "b", "2"], Tie::Keeps, &["a", "b"]),
+        (&["DEL", "a"], Tie::Keeps, &["a"]),
+        (&["EVAL", "return 1", "1", "a"], Tie::Keeps, &["a"]),
+        (&["PING"], Tie::Keeps, &[]),
+        (&["TIME"], Tie::Keeps, &[]),
+        (&["PUBLISH", "c", "m"], Tie::Keeps, &[]),
+        (&["BLPOP", "a", "0"], Tie::Waits, &["a"]),
+        (&["WATCH", "a"], Tie::Watches, &["a"]),
+        (&["UNWATCH"], Tie::Unwatches, &[]),
+        (&["MULTI"], Tie::Begins, &[]),
+        (&["EXEC"], Tie::Commits, &[]),
+        (&["DISCARD"], Tie::Aborts, &[]),
+    ] {
+        let (found, found_keys, _) = parsed(Some(Session::Transaction), words);
+        assert_eq!(
+            (found, found_keys),
+            (Some(tie), keys.iter().map(|k| (*k).to_owned()).collect())
+        );
+    }
+}
+
+#[test]
+fn nothing_in_a_transaction_may_change_the_connection_for_the_next_client() {
+    for words in [
+        &["SELECT", "1"][..],
+        &["AUTH", "p"],
+        &["HELLO", "3"],
+        &["HELLO"],
+        &["CLIENT", "REPLY", "OFF"],
+        &["CLIENT", "SETNAME", "x"],
+        &["RESET"],
+        &["SUBSCRIBE", "c"],
+        &["UNSUBSCRIBE"],
+        &["MONITOR"],
+        &["SCRIPT", "LOAD", "return 1"],
+        &["SHUTDOWN"],
+    ] {
+        for session in [Session::Transaction, Session::Subscription] {
+            let (tie, _, reply) = parsed(Some(session), words);
+            let listens = session == Session::Subscription && words[0].ends_with("SUBSCRIBE");
+            assert_eq!(reply.starts_with("-ERR "), !listens, "{words:?}: {reply}");
+            if session == Session::Transaction {
+                assert_eq!(tie, None, "{words:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_parser_is_as_before_when_a_session_is_over() {
+    let (mut state, mut scratch) = (RequestState::default(), Scratch::default());
+    let limits = Limits::default();
+    let ping = resp(&["PING"]);
+    let protocol = Protocol::Redis;
+    let session = Session::Transaction;
+    protocol.parse_in_session(session, &mut state, &ping, &limits, &mut scratch);
+    protocol.parse_request(&mut state, &ping, &limits, &mut scratch);
+    assert_eq!(scratch.reply, b"+PONG\r\n");
+}
+
+#[test]
+fn a_subscriber_s_notices_are_told_apart() {
+    let left = |sharded, count| Notice::Left { sharded, count };
+    for (response, notice) in [
+        ("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", left(false, 1)),
+        ("*3\r\n$12\r\npunsubscribe\r\n$2\r\na*\r\n:12\r\n", left(false, 12)),
+        ("*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", left(false, 0)),
+        ("*3\r\n$10\r\nssubscribe\r\n$1\r\na\r\n:3\r\n", left(true, 3)),
+        ("*3\r\n$12\r\nsunsubscribe\r\n$0\r\n\r\n:0\r\n", left(true, 0)),
+        // A message may say what it likes.
+        ("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$11\r\nunsubscribe\r\n", Notice::Other),
+        ("*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$1\r\na\r\n$1\r\nx\r\n", Notice::Other),
+        ("*2\r\n$4\r\npong\r\n$0\r\n\r\n", Notice::Other),
+        ("*2\r\n$4\r\npong\r\n$18\r\nweir: all answered\r\n", Notice::Mark),
+        ("$18\r\nweir: all answered\r\n", Notice::Mark),
+        ("-ERR no\r\n", Notice::Other),
+        ("*3\r\n$9\r\nsubscribe\r\n*1\r\n$1\r\na\r\n:1\r\n", Notice::Other),
+        ("*3\r\n$9\r\nsubscribe\r\n", Notice::Other),
+        ("*3\r\n$9\r\nsubscribe\r\n$99\r\na\r\n", Notice::Other),
+    ] {
+        assert_eq!(Protocol::Redis.notice(response.as_bytes()), notice, "{response:?}");
+    }
+}
