@@ -62,6 +62,16 @@ fn redis_py_gets_what_it_expects() {
 }
 
 #[test]
+fn transactions_waits_and_channels_of_redis_py_lose_nothing() {
+    before_every_proxy(Kind::Redis, |weir| {
+        let port = weir.address(Kind::Redis).port().to_string();
+        let output = run("redis-py", python_program("redis_own_connection.py").arg(port));
+        assert!(compared(&output) > 20, "{output}");
+        print!("  {output}");
+    });
+}
+
+#[test]
 fn pymemcache_gets_what_it_expects() {
     before_every_proxy(Kind::Memcached, |weir| {
         let port = weir.address(Kind::Memcached).port().to_string();

@@ -270,8 +270,19 @@ impl Proxy {
 
     /// Answers a request that can't be sent with an error.
     fn refuse_tied(&mut self, key: Key, request: &Request, error: RequestError) {
+        let client = self.clients.at_mut(key.index);
+        client.spoil();
+        let pool = &mut self.pools[client.pool as usize];
+        if error == RequestError::KeysApart {
+            // No server has failed.
+            pool.stats.client_faults += 1;
+            let mut text = self.buffers.take(64);
+            pool.options.protocol.encode_error(error.text(), &mut text);
+            self.reply_now(key, &text);
+            self.buffers.give(text);
+            return;
+        }
         let index = self.begin_tied(key, request, false);
-        self.clients.at_mut(key.index).spoil();
         self.fail(index, error);
     }
 
