@@ -347,12 +347,15 @@ pub enum Notice {
         /// Which of the two is counted.
         sharded: bool,
         /// How many.
-        count: u64,
+        count: u32,
     },
     /// It has come to [`Protocol::subscription_mark`], which is not for the client.
     Mark,
-    /// Anything else.
+    /// Something else that is for the client: a message, an answer to PING, or an error.
     Other,
+    /// Nothing that a server says to a client that listens. It would be taken for the answer to
+    /// something.
+    Nonsense,
 }
 
 /// The key that routes requests without a key.
@@ -499,7 +502,7 @@ impl Protocol {
     pub fn notice(self, response: &[u8]) -> Notice {
         match self {
             Protocol::Redis => redis::session::notice(response),
-            Protocol::Memcache => Notice::Other,
+            Protocol::Memcache => Notice::Nonsense,
         }
     }
 

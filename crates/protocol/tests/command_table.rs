@@ -35,7 +35,8 @@ const ENDS: [&str; 3] = ["discard", "exec", "unwatch"];
 
 const SCRIPT: &[&str] = &["1", "1", "1"];
 const OWNER_OF_SCRIPT: &str = "owner of argument 3; without keys, of the key `placeholder`";
-const OWNER_OF_STREAM: &str = "owner of the first key behind `STREAMS`; with `BLOCK` of all keys, on a connection of the client's own";
+const OWNER_OF_STREAM: &str = "owner of the first key behind `STREAMS`; with `BLOCK` of all keys, \
+    on a connection of the client's own";
 
 /// Forms of a memcached line, each with a line of it.
 const FORMS: &[(&str, &str)] = &[

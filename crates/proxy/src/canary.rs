@@ -53,8 +53,10 @@ pub enum Canary {
     DrainCuts,
     /// An ejected server gets requests before it has answered a probe.
     ReturnsUnprobed,
-    /// Who listens to channels stays where nobody publishes any more.
-    ListenersStay,
+    /// A connection goes from a client that has left in a transaction to another.
+    TransactionHandedOn,
+    /// An answer of ours overtakes one to a subscription.
+    NoticeOvertaken,
 }
 
 /// Which bug, if any, this proxy has.

@@ -30,7 +30,7 @@ use crate::inspect::ClientView;
 use crate::options::CLIENT_CREDIT;
 use crate::proxy::{Proxy, Timer, key_of};
 use crate::request::{Fifo, Owner, Reply, Side};
-pub(crate) use tied::{Mark, Mode};
+pub(crate) use tied::Mode;
 
 /// How long a client may take to send its first request when the worker drains: whoever has just
 /// connected is about to ask, and must not be closed with the request on its way.

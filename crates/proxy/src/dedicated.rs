@@ -11,7 +11,7 @@ use protocol::{Notice, PLACEHOLDER_KEY};
 use routing::DistributionKind;
 
 use crate::canary::Canary;
-use crate::client::{Mark, Mode};
+use crate::client::Mode;
 use crate::errors::RequestError;
 use crate::pool::Pool;
 use crate::proxy::Proxy;
@@ -108,7 +108,11 @@ impl Proxy {
     pub(crate) fn close_dedicated(&mut self, key: Key) {
         let conn = self.conns.at_mut(key.index);
         conn.client = None;
-        if !conn.is_closing() {
+        let handed_on = self.canaries.sings(Canary::TransactionHandedOn);
+        if handed_on && conn.queue.is_empty() && !conn.is_closing() && !conn.retired {
+            let (pool, server) = (conn.pool as usize, conn.server as usize);
+            self.pools[pool].servers[server].idle.push(key);
+        } else if !conn.is_closing() {
             self.drop_connection(key, RequestError::ServerClosed, false);
         }
     }
@@ -127,12 +131,12 @@ impl Proxy {
         let conn = self.conns.at(key.index);
         let Some(client_key) = conn.client else { return false };
         let client = self.clients.at_mut(client_key.index);
-        let Mode::Listens { left, mark, .. } = &mut client.mode else { return false };
+        let Mode::Listens { left, marks, .. } = &mut client.mode else { return false };
         let protocol = self.pools[client.pool as usize].options.protocol;
         match protocol.notice(bytes) {
-            Notice::Mark if *mark == Mark::Asked => {
-                *mark = Mark::Answered;
-                if *left == [0, 0] {
+            Notice::Mark if marks.asked_count > 0 => {
+                marks.asked_count -= 1;
+                if marks.is_settled() && *left == [0, 0] {
                     // It is as it was; so is the client.
                     client.mode = Mode::Awaits { connection: key, waits: false };
                     self.untie(key);
@@ -141,9 +145,19 @@ impl Proxy {
                 }
                 return true;
             }
-            Notice::Left { sharded, count } => left[usize::from(sharded)] = count,
+            Notice::Left { sharded, count } => {
+                left[usize::from(sharded)] = count;
+                if *left == [0, 0] && marks.asked_count == 0 {
+                    self.ask_for_mark(client_key);
+                }
+            }
+            Notice::Nonsense => {
+                self.break_connection(key, RequestError::ServerMisbehaved);
+                return true;
+            }
             Notice::Mark | Notice::Other => {}
         }
+        let client = self.clients.at_mut(client_key.index);
         if !client.is_open() {
             return true;
         }
@@ -172,9 +186,7 @@ impl Proxy {
             .map(|(key, _)| key)
             .collect();
         for key in elsewhere {
-            if !self.canaries.sings(Canary::ListenersStay) {
-                self.drop_connection(key, RequestError::ServerClosed, false);
-            }
+            self.drop_connection(key, RequestError::ServerClosed, false);
         }
     }
 }

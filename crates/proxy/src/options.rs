@@ -225,27 +225,16 @@ impl PoolOptions {
             (1..=64).contains(&self.server_connections_per_worker),
             format!("server connections {}: must be 1 to 64", self.server_connections_per_worker),
         );
-        check(
-            (1..=1_000_000).contains(&self.client_requests_inflight_max),
-            format!(
-                "client requests in flight {}: must be 1 to 1000000",
-                self.client_requests_inflight_max
-            ),
-        );
-        check(
-            (1..=1_000_000).contains(&self.server_requests_inflight_max),
-            format!(
-                "server requests in flight {}: must be 1 to 1000000",
-                self.server_requests_inflight_max
-            ),
-        );
-        check(
-            self.dedicated_connections_max <= 1_000_000,
-            format!(
-                "dedicated connections {}: must be 0 to 1000000",
-                self.dedicated_connections_max
-            ),
-        );
+        for (name, least, count) in [
+            ("client requests in flight", 1, self.client_requests_inflight_max),
+            ("server requests in flight", 1, self.server_requests_inflight_max),
+            ("dedicated connections", 0, self.dedicated_connections_max),
+        ] {
+            check(
+                (least..=1_000_000).contains(&count),
+                format!("{name} {count}: must be {least} to 1000000"),
+            );
+        }
         if let Some(timeout) = self.client_stall_timeout {
             check(
                 (ms..=hour).contains(&timeout),

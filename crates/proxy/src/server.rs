@@ -10,10 +10,11 @@
 //! ```
 //!
 //! A connection that breaks fails exactly the requests in its queue, and the next request opens a
-//! new one. Which client has a connection of its own is in `dedicated.rs`. It is never stopped for a slow client's sake: its responses move to the client's queue.
+//! new one. It is never stopped for a slow client's sake: its responses move to the client's queue.
 //! A request that times out is answered with an error and leaves its place in the queue to whatever
-//! response still comes, which goes to nobody. Invariant: the n-th response of a connection belongs
-//! to the n-th request of its queue.
+//! response still comes, which goes to nobody. Connections that belong to one client are in
+//! `dedicated.rs`. Invariant: the n-th response of a connection belongs to the n-th request of its
+//! queue.
 
 use std::time::Duration;
 
@@ -747,7 +748,7 @@ impl Proxy {
         done
     }
 
-    fn break_connection(&mut self, key: Key, error: RequestError) {
+    pub(crate) fn break_connection(&mut self, key: Key, error: RequestError) {
         let conn = self.conns.at(key.index);
         let stats = &mut self.pools[conn.pool as usize].stats.servers[conn.server as usize];
         stats.error_count += 1;

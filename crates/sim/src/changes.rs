@@ -37,6 +37,7 @@ pub const FAULTS: &[(&str, Rate)] = &[
     ("half_close", |plan| &mut plan.client.half_close_pm),
     ("multi", |plan| &mut plan.client.multi_pm),
     ("quiet", |plan| &mut plan.client.quiet_pm),
+    ("own connections", |plan| &mut plan.client.own_connection_pm),
     ("shared", |plan| &mut plan.client.shared_pm),
     ("quit", |plan| &mut plan.client.quit_pm),
     ("slow", |plan| &mut plan.client.slow_pm),

@@ -12,7 +12,7 @@ use protocol::Protocol;
 use crate::commands;
 use crate::oracle::{Oracle, shown, unit_words};
 use crate::wire::{self, Cut};
-use crate::workload::{Expect, Form, Request, Writer, farewell, redis_array};
+use crate::workload::{Expect, Form, Request, Tie, Writer, farewell, redis_array};
 use crate::world::{Happening, MS, US, World};
 
 /// How long after a reload a worker may still accept for a pool that has gone: it reads its mailbox
@@ -23,6 +23,9 @@ struct Sent {
     at: u64,
     expect: Expect,
     may_be_refused: bool,
+    tie: Tie,
+    /// It stands behind a request that waits, or is one.
+    may_wait: bool,
     bytes_shown: Option<String>,
 }
 
@@ -57,6 +60,16 @@ pub struct ModelClient {
     slow: bool,
     vanishes: bool,
     depth: usize,
+    /// The rest of what belongs together.
+    planned: VecDeque<Request>,
+    /// What it has asked for a connection of its own and not seen the end of.
+    tied_count: usize,
+    /// A channel of its own has been granted.
+    listens: bool,
+    /// It was given back, and perhaps the proxy has not been told yet that this is all.
+    lingers: bool,
+    /// One of these has failed, and the connection may end with it.
+    may_end: bool,
     attempts_count: u32,
     /// Nothing more will happen to it.
     pub done: bool,
@@ -85,6 +98,11 @@ impl ModelClient {
             slow: false,
             vanishes: false,
             depth: 1,
+            planned: VecDeque::new(),
+            tied_count: 0,
+            listens: false,
+            lingers: false,
+            may_end: false,
             attempts_count: 0,
             done: false,
             acts_at: None,
@@ -173,6 +191,9 @@ impl ModelClient {
         self.sent.clear();
         self.number = 0;
         (self.ended, self.excused) = (false, false);
+        self.planned.clear();
+        (self.tied_count, self.may_end) = (0, false);
+        (self.listens, self.lingers) = (false, false);
         let plan = world.plan.client.clone();
         self.deaf = self.probes.is_none() && world.strikes(plan.deaf_pm);
         self.vanishes = self.probes.is_none() && world.strikes(plan.vanish_pm);
@@ -189,7 +210,8 @@ impl ModelClient {
         if let Some(password) = &world.plan.pools[self.pool].options.password {
             let bytes = redis_array(&[b"AUTH", password]);
             let expect = Expect::Exact(b"+OK\r\n".to_vec());
-            let request = Request { bytes, expect, units: Vec::new(), may_be_refused: false };
+            let tie = Tie::None;
+            let request = Request { bytes, expect, units: Vec::new(), may_be_refused: false, tie };
             let bytes = self.note(request, connection, world, None);
             world.peer_send(connection, &bytes, 0);
         }
@@ -214,13 +236,18 @@ impl ModelClient {
                 client: self.index,
                 number: self.number,
                 healed: world.healed,
+                channels: &world.channels,
             };
-            let request = match &self.probes {
-                Some(keys) => {
+            let request = match (&self.probes, self.planned.pop_front()) {
+                (_, Some(request)) => request,
+                (Some(keys), None) => {
                     let at = keys.len() * 2 - self.left;
                     writer.probe(&keys[at / 2], at.is_multiple_of(2), &mut random)
                 }
-                None => writer.draw(&mut random),
+                (None, None) => {
+                    self.planned.extend(writer.draw(&mut random));
+                    self.planned.pop_front().expect("at least one was drawn")
+                }
             };
             world.random = random;
             self.left -= 1;
@@ -253,13 +280,18 @@ impl ModelClient {
                 oracle.ask(unit, (connection, self.number));
             }
         }
+        self.tied_count += usize::from(matches!(request.tie, Tie::Begins | Tie::Waits));
         let is_last = matches!(request.expect, Expect::Fatal | Expect::Farewell(_));
         self.excused |= is_last;
         world.note("asks", connection as u64, request.bytes.len() as u64);
         let bytes_shown = world.prints.then(|| shown(&request.bytes));
         world.tell(|| format!("client {}: {}", self.index, shown(&request.bytes)));
         if !matches!(request.expect, Expect::Nothing) {
+            let may_wait =
+                request.tie == Tie::Waits || self.sent.back().is_some_and(|sent| sent.may_wait);
             self.sent.push_back(Sent {
+                tie: request.tie,
+                may_wait,
                 at: world.now,
                 expect: request.expect,
                 may_be_refused: request.may_be_refused,
@@ -404,7 +436,11 @@ impl ModelClient {
         let fine = self.excused || half_closed || dismissed || world.plan.may_lose_clients();
         let refused = self.sent.iter().any(|sent| sent.may_be_refused);
         let by_close = reset && world.plan.network.reset_on_close_pm > 0;
-        let explained = fine || refused || self.deaf || by_close;
+        // It goes with a connection to a server.
+        let half_closed_early = self.ended && self.ending == Ending::HalfClose;
+        let unsafe_end = half_closed_early || !world.plan.keeps_servers();
+        let tied = self.may_end || (self.tied_count > 0 || self.lingers) && unsafe_end;
+        let explained = fine || refused || self.deaf || by_close || tied;
         if !explained {
             let state = self.state();
             world.fail(format!("a client that behaves well has lost its connection: {state}"));
@@ -416,7 +452,7 @@ impl ModelClient {
         });
         // When the proxy lets its clients go a request may cross the end on its way, and nobody is
         // to blame.
-        let strict = world.plan.is_fault_free && !dismissed;
+        let strict = world.plan.is_fault_free && !dismissed && !tied;
         if self.excused && !reset && strict && owed {
             let state = self.state();
             world.fail(format!("the end came before the replies: {state}"));
@@ -451,6 +487,9 @@ impl ModelClient {
     ) -> Result<(), String> {
         oracle.checked_count += 1;
         world.note("reply", self.connection.unwrap_or(0) as u64, reply.len() as u64);
+        if self.protocol == Protocol::Redis && reply.starts_with(b"*3\r\n$7\r\nmessage\r\n") {
+            return self.check_message(reply, oracle);
+        }
         let Some(sent) = self.sent.pop_front() else {
             let refused = proxy_error(self.protocol, reply) == Some("out of memory");
             self.excused |= refused;
@@ -460,10 +499,11 @@ impl ModelClient {
             return Err(format!("a reply to nothing: {}", shown(reply)));
         };
         world.tell(|| format!("client {} got {}", self.index, shown(reply)));
-        let max = world.plan.reply_ns_max(self.pool).filter(|_| !self.slow);
+        let max = world.plan.reply_ns_max(self.pool).filter(|_| !self.slow && !sent.may_wait);
         if max.is_some_and(|max| world.now - sent.at > max) {
             return Err(format!("a reply after its time-out: asked at {} ms", sent.at / MS));
         }
+        self.note_tie(&sent, reply, world, oracle)?;
         if self.is_right(&sent, reply, world, oracle) {
             return Ok(());
         }
@@ -474,8 +514,72 @@ impl ModelClient {
         Err(format!("a wrong reply: {} to {:?}", shown(reply), ShownExpect(&sent.expect)))
     }
 
+    /// A message must be the next one of its channel.
+    fn check_message(&mut self, reply: &[u8], oracle: &mut Oracle) -> Result<(), String> {
+        let elements = wire::redis_elements(reply).unwrap_or_default();
+        let body = |element: &[u8]| {
+            let start = element.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            element[start..element.len() - 2].to_vec()
+        };
+        let [_, channel, payload] = elements[..] else {
+            return Err(format!("a message without its parts: {}", shown(reply)));
+        };
+        let next = oracle.messages.get_mut(&body(channel)).and_then(VecDeque::pop_front);
+        match next == Some(body(payload)) {
+            true => Ok(()),
+            false => Err(format!("not the message that was sent next: {}", shown(reply))),
+        }
+    }
+
+    /// What a reply says about a connection of the client's own.
+    fn note_tie(
+        &mut self,
+        sent: &Sent,
+        reply: &[u8],
+        world: &mut World,
+        oracle: &mut Oracle,
+    ) -> Result<(), String> {
+        self.lingers &= sent.tie != Tie::None;
+        if sent.tie == Tie::None {
+            return Ok(());
+        }
+        self.tied_count -= usize::from(matches!(sent.tie, Tie::Ends | Tie::Waits));
+        self.listens &= sent.tie != Tie::Ends;
+        let Expect::Exact(wanted) = &sent.expect else {
+            self.may_end |= is_error(self.protocol, reply) && !world.plan.keeps_servers();
+            return Ok(());
+        };
+        if reply != wanted {
+            self.may_end |= !world.plan.keeps_servers();
+            return Ok(());
+        }
+        let elements = wire::redis_elements(reply).unwrap_or_default();
+        let &[_, channel, _] = elements.as_slice() else { return Ok(()) };
+        let start = channel.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let channel = channel[start..channel.len() - 2].to_vec();
+        if sent.tie == Tie::Begins {
+            self.listens = true;
+            world.channels.push(channel);
+            let excess = world.channels.len().saturating_sub(4);
+            world.channels.drain(..excess);
+            return Ok(());
+        }
+        self.lingers = true;
+        match oracle.messages.remove(&channel).is_none_or(|left| left.is_empty()) {
+            true => Ok(()),
+            false => Err("a message has not come to who listened".to_owned()),
+        }
+    }
+
     fn is_right(&mut self, sent: &Sent, reply: &[u8], world: &World, oracle: &mut Oracle) -> bool {
-        match &sent.expect {
+        let expect = match &sent.expect {
+            Expect::Listening(bytes, _) if self.listens && bytes.is_empty() => &Expect::Error,
+            Expect::Listening(bytes, _) if self.listens => return reply == bytes,
+            Expect::Listening(_, otherwise) => otherwise,
+            expect => expect,
+        };
+        match expect {
+            Expect::Listening(..) => unreachable!("taken out above"),
             Expect::Exact(bytes) => reply == bytes,
             Expect::Single(unit) => oracle.match_reply(unit, reply, sent.at),
             Expect::Error => is_error(self.protocol, reply),
@@ -483,7 +587,7 @@ impl ModelClient {
             Expect::Farewell(bytes) => reply == bytes,
             Expect::Own => true,
             Expect::Nothing => false,
-            Expect::Many(Form::Array, parts) => {
+            Expect::Many(Form::Array | Form::Transaction, parts) => {
                 let Some(elements) = wire::redis_elements(reply) else { return false };
                 let pairs: Vec<_> =
                     parts.iter().map(|(_, unit)| unit.as_slice()).zip(elements).collect();
@@ -555,6 +659,14 @@ impl ModelClient {
         if sent.may_be_refused && is_error(self.protocol, reply) {
             self.excused = true;
             return Ok(true);
+        }
+        if sent.tie != Tie::None && !world.plan.keeps_servers() {
+            let aborted = reply.starts_with(b"-EXECABORT ");
+            if aborted
+                || proxy_error(self.protocol, reply) == Some("the keys are on several servers")
+            {
+                return Ok(true);
+            }
         }
         if world.plan.is_fault_free || (world.healed && self.probes.is_some()) {
             return Ok(false);
@@ -671,7 +783,7 @@ fn proxy_error(protocol: Protocol, reply: &[u8]) -> Option<&'static str> {
 const SERVER_ERRORS: [&str; 4] =
     ["Connection refused", "Connection reset by peer", "Broken pipe", "Connection timed out"];
 
-const PROXY_ERRORS: [&str; 11] = [
+const PROXY_ERRORS: [&str; 13] = [
     "Connection refused",
     "Connection reset by peer",
     "Broken pipe",
@@ -683,4 +795,6 @@ const PROXY_ERRORS: [&str; 11] = [
     "out of memory",
     "unexpected response to a part of the request",
     "a server answered a key that was not asked for",
+    "too many dedicated connections",
+    "the keys are on several servers",
 ];

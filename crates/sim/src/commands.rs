@@ -19,7 +19,7 @@ const FORWARDED: &str = "\
     lpos K 3; lpushx K 3; lrem K 3 f; lset K 3 f; ltrim K 3 f; move K 3; msetnx K 3; pexpireat K \
     3; pexpiretime K; pfadd K; pfcount K; pfmerge K; psetex K 3 f; rename K 3; renamenx K 3; \
     restore K 3 f; rpoplpush K 3; rpushx K 3; sdiff K; sdiffstore K 3; setbit K 3 f; sinter K; \
-    sinterstore K 3; smismember K 3; smove K 3 f; sort K; sort_ro K; spop K; spublish K 3; \
+    sinterstore K 3; smismember K 3; smove K 3 f; sort K; sort_ro K; spop K; \
     srandmember K; sscan K 3; substr K 3 f; sunion K; sunionstore K 3; xack K 3 f; xadd K 3 f 7; \
     xautoclaim K 3 f 7 g; xclaim K 3 f 7 g; xdel K 3; xlen K; xpending K 3; xrange K 3 f; \
     xrevrange K 3 f; xsetid K 3; xtrim K 3 f; zadd K 3 f; zcard K; zcount K 3 f; zdiff K 3; \
@@ -33,18 +33,24 @@ const FORWARDED: &str = "\
     K 3 f 7 g; httl K 3 f 7; bitop and K K; eval script 1 K arg; eval_ro script 1 K; evalsha \
     0123 1 K; evalsha_ro 0123 1 K; fcall name 1 K; fcall_ro name 1 K; lmpop 1 K left; lolwut; \
     time; memory usage K; object encoding K; sintercard 1 K; xgroup create K group 0; xinfo \
-    stream K; xread count 2 streams K 0; xreadgroup group g c streams K >; zintercard 1 K; zmpop \
-    1 K min";
+    stream K; xread count 2 streams K 0; xreadgroup group g c count 2 streams K >; zintercard 1 K; \
+    zmpop 1 K min";
+
+/// Requests about channels, all of which live where the key [`protocol::PLACEHOLDER_KEY`] does.
+const OF_CHANNELS: &str = "publish c x; spublish c x; pubsub channels";
+
+/// Requests that wait, `K` being their key and `T` what they are told by.
+const WAITING: &str = "\
+    blmove K K T right 0; blmpop 0 1 K T; blpop K T; brpop K T; brpoplpush K K T; bzmpop 0 1 K \
+    T; bzpopmax K T; bzpopmin K T; xread block 0 streams K T; xreadgroup group T c block 0 \
+    streams K >";
 
 /// Requests that the proxy refuses.
 const REFUSED: &str = "\
-    acl x; bgrewriteaof; bgsave; blmove x x x x x; blmpop x x x x; blpop x x; brpop x x; \
-    brpoplpush x x x; bzmpop x x x x; bzpopmax x x; bzpopmin x x; dbsize; debug x; discard; \
-    exec; failover; flushall; flushdb; function x; keys x; lastsave; latency x; migrate x x x x \
-    x; module x; monitor; multi; pfdebug x x; pfselftest; psubscribe x; psync x x; publish x x; \
-    pubsub x; punsubscribe; randomkey; replconf; replicaof x x; restore-asking x x x; role; \
-    save; scan x; shutdown; slaveof x x; slowlog x; ssubscribe x; subscribe x; \
-    sunsubscribe; swapdb x x; sync; unsubscribe; unwatch; wait x x; watch x";
+    acl x; bgrewriteaof; bgsave; dbsize; debug x; failover; flushall; flushdb; function x; keys \
+    x; lastsave; latency x; migrate x x x x x; module x; monitor; pfdebug x x; pfselftest; \
+    psync x x; randomkey; replconf; replicaof x x; restore-asking x x x; role; save; scan x; \
+    shutdown; slaveof x x; slowlog x; swapdb x x; sync; wait x x";
 
 /// Requests that every server of the pool gets.
 const EVERYWHERE: &str = "script load x; script exists 0123";
@@ -80,7 +86,8 @@ pub fn count() -> usize {
 
 fn all() -> impl Iterator<Item = (&'static str, Fate)> {
     let lines = |text: &'static str| text.split("; ");
-    let forwarded = lines(FORWARDED).map(|line| (line, Fate::Forwarded));
+    let forwarded = lines(FORWARDED).chain(lines(OF_CHANNELS));
+    let forwarded = forwarded.map(|line| (line, Fate::Forwarded));
     let refused = lines(REFUSED).map(|line| (line, Fate::Refused));
     let everywhere = lines(EVERYWHERE).map(|line| (line, Fate::Everywhere));
     forwarded.chain(everywhere).chain(refused).chain(lines(OWN).map(|line| (line, Fate::Own)))
@@ -89,8 +96,33 @@ fn all() -> impl Iterator<Item = (&'static str, Fate)> {
 /// Which word of a request is the key that decides where it goes. For a command that is not here it
 /// is the first behind the name.
 pub fn key_index(protocol: Protocol, name: &[u8]) -> usize {
-    let line = if protocol == Protocol::Redis { line_of(FORWARDED, name) } else { None };
+    let line = match protocol {
+        Protocol::Redis => line_of(FORWARDED, name).or_else(|| line_of(WAITING, name)),
+        Protocol::Memcache => None,
+    };
     line.and_then(|line| line.split(' ').position(|word| word == "K")).unwrap_or(1)
+}
+
+/// A request that waits, its key being `K` and what it is told by `T`, by a number below
+/// [`waiting_count`].
+pub fn waiting(number: usize) -> Vec<&'static str> {
+    WAITING.split("; ").nth(number).expect("a number below the count").split(' ').collect()
+}
+
+/// How many there are.
+pub fn waiting_count() -> usize {
+    WAITING.split("; ").count()
+}
+
+/// Whether a request of this name waits, if it is not in a transaction.
+pub fn waits(name: &[u8], words: &[Vec<u8>]) -> bool {
+    let blocks = words.iter().any(|word| word == b"block");
+    line_of(WAITING, name).is_some() && (blocks || !name.starts_with(b"xread"))
+}
+
+/// Whether requests of this name are about channels.
+pub fn is_of_channels(name: &[u8]) -> bool {
+    line_of(OF_CHANNELS, name).is_some()
 }
 
 /// Whether every server gets the requests of a command of Redis.
@@ -112,7 +144,9 @@ mod tests {
     fn every_command_of_the_proxy_is_drawn() {
         let drawn: Vec<&str> = all().filter_map(|(line, _)| line.split(' ').next()).collect();
         for command in protocol::redis::commands::all() {
-            let known = drawn.contains(&command.name) || workload::draws_redis(command.name);
+            let name = command.name;
+            let waits = line_of(WAITING, name.as_bytes()).is_some();
+            let known = drawn.contains(&name) || waits || workload::draws_redis(name);
             assert!(known, "{}", command.name);
         }
         for command in protocol::memcache::commands::all() {

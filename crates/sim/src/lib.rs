@@ -19,6 +19,7 @@ pub mod random;
 pub mod registered;
 pub mod run;
 pub mod server;
+pub mod tied;
 pub mod wire;
 pub mod workload;
 pub mod world;

@@ -45,6 +45,8 @@ pub struct Oracle {
     executed: BTreeMap<Vec<u8>, VecDeque<u64>>,
     /// Each pool's configurations so far.
     pools: Vec<Vec<PoolOracle>>,
+    /// Messages on their way to who listens to a channel; each has one listener at most.
+    pub messages: BTreeMap<Vec<u8>, VecDeque<Vec<u8>>>,
     /// Servers that have ever failed somebody.
     pub failed: Vec<bool>,
     /// Connections on which a server said something that nobody can attribute.
@@ -100,6 +102,7 @@ impl Oracle {
                 .iter()
                 .map(|pool| vec![PoolOracle::new(&pool.options, pool)])
                 .collect(),
+            messages: BTreeMap::new(),
             failed: vec![plan.may_fail_servers(); servers_count],
             tainted: vec![Vec::new(); servers_count],
             executed_count: 0,

@@ -163,6 +163,8 @@ pub struct ClientPlan {
     pub quit_pm: u32,
     /// Clients that read slowly.
     pub slow_pm: u32,
+    /// Requests that want a connection of their own.
+    pub own_connection_pm: u32,
 }
 
 /// One pool.
@@ -283,6 +285,11 @@ impl Plan {
                     || options.connect_timeout < Duration::from_secs(1)
                     || options.limits != Limits::default()
             })
+    }
+
+    /// Whether no connection to a server is ever lost, and no server leaves.
+    pub fn keeps_servers(&self) -> bool {
+        self.is_fault_free && self.reloads.is_empty()
     }
 
     /// The longest that a request may take by its pool's own time-out; `None` when something else
@@ -444,6 +451,9 @@ fn draw_limits(random: &mut Random, options: &mut PoolOptions) {
     if random.chance(100) {
         options.client_connections_max = random.between(1, 5) as u32;
     }
+    if random.chance(150) {
+        options.dedicated_connections_max = random.below(3) as u32;
+    }
     if random.chance(200) {
         options.limits = Limits {
             request_size_max: random.pick(&[2_000, 20_000, 1 << 20]),
@@ -524,6 +534,7 @@ fn draw_client(random: &mut Random, fault_free: bool) -> ClientPlan {
         shared_pm: random.pick(&[0, 200, 900]),
         quit_pm: random.pick(&[0, 300]),
         slow_pm: random.pick(&[0, 300]),
+        own_connection_pm: random.pick(&[0, 0, 30, 200]),
         ..ClientPlan::default()
     };
     if fault_free {

@@ -12,7 +12,8 @@ use protocol::Protocol;
 use proxy::options::PoolOptions;
 
 use crate::commands;
-use crate::oracle::{Oracle, is_unique, shown, time, unit};
+use crate::oracle::{Asker, Oracle, is_unique, shown, time, unit};
+use crate::tied::{Call, Step, Tied, push_bulk};
 use crate::wire::{self, Cut};
 use crate::world::{Happening, MS, US, World};
 
@@ -27,6 +28,7 @@ struct Link {
     last: BTreeMap<usize, u64>,
     /// Replies leave in order.
     reply_at: u64,
+    tied: Tied,
 }
 
 /// See the module's text.
@@ -120,6 +122,7 @@ impl ModelServer {
                 tainted: false,
                 last: BTreeMap::new(),
                 reply_at: 0,
+                tied: Tied::default(),
             });
             link.input.extend_from_slice(&reading.bytes);
         }
@@ -149,29 +152,122 @@ impl ModelServer {
             };
             let request: Vec<u8> = link.input.drain(..size).collect();
             world.note("executes", connection as u64, size as u64);
-            let mut reply = Vec::new();
-            let existed = self.existing(&words, world.now);
-            let link = self.links.get_mut(&connection).expect("found above");
-            let now = time(world.now);
-            let outcome = link.session.handle(&mut self.store, &request, now, &mut reply);
-            let whole = match self.protocol {
-                Protocol::Redis => wire::redis_reply(&reply),
-                Protocol::Memcache => wire::memcache_reply(&reply),
+            let call = (words, request);
+            let reply = match self.execute(connection, &call, world, oracle) {
+                Ok(reply) => reply,
+                Err(text) => {
+                    world.fail(text);
+                    return;
+                }
             };
-            if outcome != Outcome::Open || whole != Cut::Whole(reply.len(), ()) {
-                let (request, reply) = (shown(&request), shown(&reply));
-                world.fail(format!("not one reply to one request: {request} got {reply}"));
-                return;
-            }
-            world.tell(|| format!("{} -> {}", shown(&request), shown(&reply)));
-            if let Err(text) = self.record(connection, &words, &reply, &existed, world, oracle) {
-                world.fail(text);
-                return;
-            }
-            if !self.answer(connection, &words, reply, world, oracle) {
+            world.tell(|| format!("{} -> {}", shown(&call.1), shown(&reply)));
+            if !self.answer(connection, &call.0, reply, world, oracle) {
                 return;
             }
         }
+    }
+
+    /// Executes a request, and gives its reply.
+    fn execute(
+        &mut self,
+        connection: usize,
+        call: &Call,
+        world: &mut World,
+        oracle: &mut Oracle,
+    ) -> Result<Vec<u8>, String> {
+        let (words, request) = call;
+        let link = self.links.get_mut(&connection).expect("it is being served");
+        let step = match self.protocol {
+            Protocol::Redis => match link.tied.take(words, request, world.now) {
+                // What it has said out of turn may be to blame.
+                Err(_) if link.tainted => Step::Answer(b"-ERR out of turn\r\n".to_vec()),
+                step => step?,
+            },
+            Protocol::Memcache => Step::Execute,
+        };
+        match step {
+            Step::Execute => Ok(self.execute_one(connection, call, world, oracle)?.0),
+            Step::Answer(reply) => Ok(reply),
+            Step::ExecuteAll(calls) => {
+                let mut reply = format!("*{}\r\n", calls.len()).into_bytes();
+                let mut askers = BTreeSet::new();
+                for call in &calls {
+                    let (one, asker) = self.execute_one(connection, call, world, oracle)?;
+                    reply.extend(one);
+                    askers.extend(asker.map(|(client, _)| client));
+                }
+                if askers.len() > 1 {
+                    return Err(format!("a transaction of several clients: {askers:?}"));
+                }
+                Ok(reply)
+            }
+            Step::Wait => {
+                let delay = world.random.below(20 * MS);
+                link.tied.waits_until = world.now + delay;
+                link.reply_at = world.now + delay;
+                let told = words.iter().find(|word| word.starts_with(b"<v:"));
+                let mut reply = b"*1\r\n".to_vec();
+                push_bulk(&mut reply, told.map_or(b"", |told| told));
+                self.record(connection, words, &reply, &[], world, oracle)?;
+                Ok(reply)
+            }
+            Step::Publish => {
+                let count = self.publish(&words[1], &words[2], world, oracle);
+                let reply = format!(":{count}\r\n").into_bytes();
+                self.record(connection, words, &reply, &[], world, oracle)?;
+                Ok(reply)
+            }
+        }
+    }
+
+    /// The same of one that the embedded server knows. Says who has asked, where that is certain.
+    fn execute_one(
+        &mut self,
+        connection: usize,
+        (words, request): &Call,
+        world: &World,
+        oracle: &mut Oracle,
+    ) -> Result<(Vec<u8>, Option<Asker>), String> {
+        let mut reply = Vec::new();
+        let existed = self.existing(words, world.now);
+        let link = self.links.get_mut(&connection).expect("it is being served");
+        let outcome = link.session.handle(&mut self.store, request, time(world.now), &mut reply);
+        let whole = match self.protocol {
+            Protocol::Redis => wire::redis_reply(&reply),
+            Protocol::Memcache => wire::memcache_reply(&reply),
+        };
+        if outcome != Outcome::Open || whole != Cut::Whole(reply.len(), ()) {
+            let (request, reply) = (shown(request), shown(&reply));
+            return Err(format!("not one reply to one request: {request} got {reply}"));
+        }
+        let asker = self.record(connection, words, &reply, &existed, world, oracle)?;
+        Ok((reply, asker))
+    }
+
+    /// Sends a message to all who listen, and says how many they are.
+    fn publish(
+        &mut self,
+        channel: &[u8],
+        payload: &[u8],
+        world: &mut World,
+        oracle: &mut Oracle,
+    ) -> usize {
+        let mut message = b"*3\r\n$7\r\nmessage\r\n".to_vec();
+        push_bulk(&mut message, channel);
+        push_bulk(&mut message, payload);
+        let listens = |link: &&mut Link| link.tied.channels.contains(channel);
+        let mut count = 0;
+        for (connection, link) in self.links.iter_mut() {
+            if !listens(&link) || link.hangs {
+                continue;
+            }
+            // Behind what was said before.
+            let delay = link.reply_at.max(world.now) - world.now;
+            world.peer_send(*connection, &message, delay);
+            oracle.messages.entry(channel.to_vec()).or_default().push_back(payload.to_vec());
+            count += 1;
+        }
+        count
     }
 
     /// Which of the keys of a request that counts keys exist before it is executed.
@@ -203,15 +299,16 @@ impl ModelServer {
         existed: &[bool],
         world: &World,
         oracle: &mut Oracle,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Asker>, String> {
         if wire::is_handshake(self.protocol, words) {
-            return Ok(());
+            return Ok(None);
         }
         if wire::is_probe(self.protocol, words) && self.may_be_probed(connection, world) {
             // A client of memcached may ask the same.
             oracle.execute_probe(&unit(self.pool, &[&words[0]]), reply, world.now);
-            return Ok(());
+            return Ok(None);
         }
+        let mut last_asker = None;
         for (key, unit, answer) in units_of(self.protocol, self.pool, words, reply, existed) {
             let server = self.index - world.plan.pools[self.pool].server_first;
             // What goes to every server has no key.
@@ -219,6 +316,7 @@ impl ModelServer {
                 return Err(format!("server {server} got a key of another: {}", shown(&unit)));
             }
             let asker = oracle.execute(&unit, &answer, world.now)?;
+            last_asker = asker;
             let Some((client, number)) = asker else { continue };
             let link = self.links.get_mut(&connection).expect("it is being served");
             if is_unique(&unit) {
@@ -229,7 +327,7 @@ impl ModelServer {
                 *last = number;
             }
         }
-        Ok(())
+        Ok(last_asker)
     }
 
     /// Whether the worker at the other end has, or may have, ejected this server before.
@@ -423,9 +521,11 @@ fn units_of(
         _ => {
             let mut unit_words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             unit_words[0] = name;
-            let placeholder = || protocol::PLACEHOLDER_KEY.to_vec();
-            let key =
-                words.get(commands::key_index(protocol, name)).cloned().unwrap_or_else(placeholder);
+            let key = words
+                .get(commands::key_index(protocol, name))
+                .filter(|_| protocol != Protocol::Redis || !commands::is_of_channels(name))
+                .map_or(protocol::PLACEHOLDER_KEY, Vec::as_slice)
+                .to_vec();
             vec![(key, unit(pool, &unit_words), reply.to_vec())]
         }
     }

@@ -21,6 +21,23 @@ pub enum Form {
     Ok,
     /// VALUE blocks and END.
     Values,
+    /// An array with the reply to each request of a transaction.
+    Transaction,
+}
+
+/// What a request has to do with a connection of the client's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// Nothing.
+    None,
+    /// It wants one.
+    Begins,
+    /// It goes on with it.
+    Keeps,
+    /// It wants it no longer.
+    Ends,
+    /// It wants one for itself, and may be answered late.
+    Waits,
 }
 
 /// What the reply must be.
@@ -32,6 +49,8 @@ pub enum Expect {
     Single(Vec<u8>),
     /// What servers answer to these units, with their keys.
     Many(Form, Vec<(Vec<u8>, Vec<u8>)>),
+    /// These bytes, or, when there are none, an error, while the client listens; else the other.
+    Listening(Vec<u8>, Box<Expect>),
     /// An error of the proxy's.
     Error,
     /// Whatever the proxy says.
@@ -55,6 +74,14 @@ pub struct Request {
     pub units: Vec<Vec<u8>>,
     /// A limit may forbid it.
     pub may_be_refused: bool,
+    /// What it has to do with a connection of the client's own.
+    pub tie: Tie,
+}
+
+impl Request {
+    fn tied(self, tie: Tie) -> Request {
+        Request { tie, ..self }
+    }
 }
 
 /// Who asks.
@@ -71,11 +98,21 @@ pub struct Writer<'a> {
     pub number: u64,
     /// Faults have stopped.
     pub healed: bool,
+    /// Where somebody may listen.
+    pub channels: &'a [Vec<u8>],
 }
 
 impl Writer<'_> {
-    /// Draws a request.
-    pub fn draw(&self, random: &mut Random) -> Request {
+    /// Draws a request, or some that belong together.
+    pub fn draw(&self, random: &mut Random) -> Vec<Request> {
+        let own_connection_pm = self.plan.client.own_connection_pm;
+        if self.protocol() == Protocol::Redis && random.chance(own_connection_pm) {
+            return self.on_own_connection(random);
+        }
+        vec![self.draw_one(random)]
+    }
+
+    fn draw_one(&self, random: &mut Random) -> Request {
         let client = &self.plan.client;
         let mut request = if !self.healed && random.chance(client.malformed_pm) {
             malformed(self.protocol(), random)
@@ -84,12 +121,17 @@ impl Writer<'_> {
         } else {
             self.memcache(random)
         };
+        self.limit(&mut request);
+        request
+    }
+
+    /// Notes whether a limit may forbid a request.
+    fn limit(&self, request: &mut Request) {
         let limits = &self.plan.pools[self.pool].options.limits;
         let size = request.bytes.len() + 64;
         request.may_be_refused = size > limits.request_size_max
             || size > limits.line_size_max
             || 2 * request.units.len() + 1 >= limits.arguments_max;
-        request
     }
 
     fn protocol(&self) -> Protocol {
@@ -143,6 +185,11 @@ impl Writer<'_> {
             return self.redis_other(random);
         }
         let key = self.key(random);
+        self.redis_single(key, random)
+    }
+
+    /// A request of one key, whose unit it has.
+    fn redis_single(&self, key: Vec<u8>, random: &mut Random) -> Request {
         let mut words: Vec<Vec<u8>> = Vec::new();
         let (name, shape) = random.pick(REDIS_COMMANDS);
         words.push(name.as_bytes().to_vec());
@@ -175,15 +222,111 @@ impl Writer<'_> {
             expect: Expect::Single(unit.clone()),
             units: vec![unit],
             may_be_refused: false,
+            tie: Tie::None,
         }
+    }
+
+    /// A transaction, a subscription, or a request that waits.
+    fn on_own_connection(&self, random: &mut Random) -> Vec<Request> {
+        match random.below(4) {
+            0 => vec![self.waiting(random)],
+            1 => self.subscription(random),
+            _ => self.transaction(random),
+        }
+    }
+
+    fn waiting(&self, random: &mut Random) -> Request {
+        let words = commands::waiting(random.index(commands::waiting_count()));
+        let key = self.key(random);
+        let told = format!("<v:{}.{}>", self.connection, self.number);
+        let words: Vec<&[u8]> = words
+            .iter()
+            .map(|word| match *word {
+                "K" => key.as_slice(),
+                "T" => told.as_bytes(),
+                word => word.as_bytes(),
+            })
+            .collect();
+        let unit = unit(self.pool, &words);
+        let expect = Expect::Single(unit.clone());
+        let bytes = redis_array(&words);
+        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::Waits }
+    }
+
+    fn transaction(&self, random: &mut Random) -> Vec<Request> {
+        let key = self.key(random);
+        let mut all = Vec::new();
+        if random.chance(300) {
+            all.push(own(redis_array(&[b"WATCH", &key]), b"+OK\r\n").tied(Tie::Begins));
+            if random.chance(200) {
+                all.push(own(redis_array(&[b"UNWATCH"]), b"+OK\r\n").tied(Tie::Ends));
+                return all;
+            }
+        }
+        let tie = if all.is_empty() { Tie::Begins } else { Tie::Keeps };
+        all.push(own(redis_array(&[b"MULTI"]), b"+OK\r\n").tied(tie));
+        let (mut parts, mut may_be_refused) = (Vec::new(), false);
+        for _ in 0..random.below(4) {
+            let number = self.number + all.len() as u64;
+            let mut request = Writer { number, ..*self }.redis_single(key.clone(), random);
+            self.limit(&mut request);
+            may_be_refused |= request.may_be_refused;
+            parts.push((key.clone(), request.units.remove(0)));
+            request.expect = Expect::Exact(b"+QUEUED\r\n".to_vec());
+            all.push(request.tied(Tie::Keeps));
+        }
+        let last = if random.chance(150) {
+            own(redis_array(&[b"DISCARD"]), b"+OK\r\n")
+        } else {
+            many(redis_array(&[b"exec"]), Form::Transaction, parts)
+        };
+        all.push(Request { may_be_refused, ..last.tied(Tie::Ends) });
+        all
+    }
+
+    fn subscription(&self, random: &mut Random) -> Vec<Request> {
+        let channel = format!("channel{}.{}", self.connection, self.number).into_bytes();
+        let notice = |kind: &[u8], left: &[u8]| {
+            let channel = [format!("${}\r\n", channel.len()).as_bytes(), &channel].concat();
+            let head = format!("*3\r\n${}\r\n", kind.len());
+            [head.as_bytes(), kind, b"\r\n", &channel, b"\r\n:", left, b"\r\n"].concat()
+        };
+        let kind = random.pick(&["", "p", "s"]);
+        let [subscribe, unsubscribe] =
+            ["subscribe", "unsubscribe"].map(|word| format!("{kind}{word}").into_bytes());
+        let begin = own(redis_array(&[&subscribe, &channel]), &notice(&subscribe, b"1"));
+        let mut all = vec![begin.tied(Tie::Begins)];
+        for _ in 0..random.below(4) {
+            let (mut between, reply) = match random.chance(700) {
+                true => {
+                    let ping = own(redis_array(&[b"PING"]), b"+PONG\r\n");
+                    (ping, b"*2\r\n$4\r\npong\r\n$0\r\n\r\n".to_vec())
+                }
+                false => (self.redis_single(self.key(random), random), Vec::new()),
+            };
+            // A subscription that has failed leaves the rest as it would be without.
+            between.expect = Expect::Listening(reply, Box::new(between.expect));
+            all.push(between.tied(Tie::Keeps));
+        }
+        let end = own(redis_array(&[&unsubscribe, &channel]), &notice(&unsubscribe, b"0"));
+        all.push(end.tied(Tie::Ends));
+        all
     }
 
     /// Any other command that the proxy has a row for.
     fn redis_other(&self, random: &mut Random) -> Request {
-        let (words, fate) = commands::request(random.index(commands::count()));
+        let (mut words, fate) = commands::request(random.index(commands::count()));
         let key = self.key(random);
-        let words: Vec<&[u8]> =
+        let value = self.value(&key, random);
+        let publishes = words[0] == "publish" && !self.channels.is_empty();
+        if publishes {
+            words.truncate(1);
+        }
+        let mut words: Vec<&[u8]> =
             words.iter().map(|word| if *word == "K" { &key } else { word.as_bytes() }).collect();
+        if publishes {
+            words.extend([&self.channels[random.index(self.channels.len())][..], &value]);
+        }
         let bytes = redis_array(&words);
         let unit = unit(self.pool, &words);
         let (expect, units) = match fate {
@@ -195,7 +338,7 @@ impl Writer<'_> {
             Fate::Refused => (Expect::Error, Vec::new()),
             Fate::Own => (Expect::Own, Vec::new()),
         };
-        Request { bytes, expect, units, may_be_refused: false }
+        Request { bytes, expect, units, may_be_refused: false, tie: Tie::None }
     }
 
     fn redis_many(&self, random: &mut Random) -> Request {
@@ -234,7 +377,13 @@ impl Writer<'_> {
             let unit = unit(self.pool, &[b"version"]);
             let expect = Expect::Single(unit.clone());
             let bytes = b"version\r\n".to_vec();
-            return Request { bytes, expect, units: vec![unit], may_be_refused: false };
+            return Request {
+                bytes,
+                expect,
+                units: vec![unit],
+                may_be_refused: false,
+                tie: Tie::None,
+            };
         }
         let reads = random.pick(&["get", "get", "get", "gets", "gat", "gats"]);
         let is_many = random.chance(self.plan.client.multi_pm);
@@ -309,7 +458,7 @@ impl Writer<'_> {
             bytes.extend_from_slice(b"\r\n");
         }
         let expect = if quiet { Expect::Nothing } else { Expect::Single(unit.clone()) };
-        Request { bytes, expect, units: vec![unit], may_be_refused: false }
+        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::None }
     }
 
     /// A write and a read of a key, for after the faults.
@@ -337,7 +486,7 @@ impl Writer<'_> {
             return many(bytes, Form::Values, vec![(key.to_vec(), unit)]);
         }
         let expect = Expect::Single(unit.clone());
-        Request { bytes, expect, units: vec![unit], may_be_refused: false }
+        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::None }
     }
 }
 
@@ -347,7 +496,10 @@ pub(crate) fn draws_redis(name: &str) -> bool {
     let singles = REDIS_COMMANDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
     let others = ["mget", "mset", "del", "unlink", "exists", "touch"];
     let own = ["auth", "echo", "ping", "quit", "reset"];
-    singles || others.contains(&name) || own.contains(&name)
+    let tied = ["watch", "unwatch", "multi", "exec", "discard", "subscribe", "unsubscribe"];
+    let kinds = ["psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe"];
+    let tied = tied.contains(&name) || kinds.contains(&name);
+    singles || others.contains(&name) || own.contains(&name) || tied
 }
 
 /// Whether a command of memcached is drawn.
@@ -418,12 +570,18 @@ pub fn redis_array(words: &[&[u8]]) -> Vec<u8> {
 
 fn own(bytes: Vec<u8>, reply: &[u8]) -> Request {
     let expect = Expect::Exact(reply.to_vec());
-    Request { bytes, expect, units: Vec::new(), may_be_refused: false }
+    Request { bytes, expect, units: Vec::new(), may_be_refused: false, tie: Tie::None }
 }
 
 fn many(bytes: Vec<u8>, form: Form, parts: Vec<(Vec<u8>, Vec<u8>)>) -> Request {
     let units = parts.iter().map(|(_, unit)| unit.clone()).collect();
-    Request { bytes, expect: Expect::Many(form, parts), units, may_be_refused: false }
+    Request {
+        bytes,
+        expect: Expect::Many(form, parts),
+        units,
+        may_be_refused: false,
+        tie: Tie::None,
+    }
 }
 
 /// How a client says goodbye.
@@ -434,7 +592,13 @@ pub fn farewell(protocol: Protocol, random: &mut Random) -> Request {
         (Protocol::Memcache, _) => (b"quit\r\n", b""),
     };
     let expect = Expect::Farewell(reply.to_vec());
-    Request { bytes: bytes.to_vec(), expect, units: Vec::new(), may_be_refused: false }
+    Request {
+        bytes: bytes.to_vec(),
+        expect,
+        units: Vec::new(),
+        may_be_refused: false,
+        tie: Tie::None,
+    }
 }
 
 /// Bytes that are no request, or none that is allowed.
@@ -450,7 +614,13 @@ fn malformed(protocol: Protocol, random: &mut Random) -> Request {
         bytes.extend(std::iter::repeat_n(b'k', 251));
         bytes.extend_from_slice(b"\r\n");
     }
-    Request { bytes, expect: expect.clone(), units: Vec::new(), may_be_refused: false }
+    Request {
+        bytes,
+        expect: expect.clone(),
+        units: Vec::new(),
+        may_be_refused: false,
+        tie: Tie::None,
+    }
 }
 
 static REDIS_MALFORMED: [(&[u8], Expect); 17] = [
@@ -459,7 +629,7 @@ static REDIS_MALFORMED: [(&[u8], Expect); 17] = [
     (b"*3\r\n$3\r\nGET\r\n$1\r\na\r\n$1\r\nb\r\n", Expect::Error),
     (b"*4\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n", Expect::Error),
     (b"*1\r\n$0\r\n\r\n", Expect::Error),
-    (b"*1\r\n$5\r\nMULTI\r\n", Expect::Error),
+    (b"*1\r\n$4\r\nEXEC\r\n", Expect::Error),
     (b"\r\n", Expect::Nothing),
     (b"*0\r\n", Expect::Nothing),
     (b"*-1\r\n", Expect::Nothing),

@@ -222,6 +222,8 @@ pub struct World {
     pub is_strict: bool,
     /// When a worker last closed a connection to a server, other than after its end.
     pub server_closed_at: Option<u64>,
+    /// What clients have last listened to.
+    pub channels: Vec<Vec<u8>>,
     /// Times that a planted bug had its chance.
     pub canary_count: u64,
     hash: u64,
@@ -253,6 +255,7 @@ impl World {
             unregistered: BTreeMap::new(),
             is_strict: true,
             server_closed_at: None,
+            channels: Vec::new(),
             canary_count: 0,
             hash: 0xcbf2_9ce4_8422_2325,
             prints,

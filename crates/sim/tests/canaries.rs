@@ -76,6 +76,8 @@ inner! {
     a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 3000;
     a_drain_that_drops_replies_is_found DrainCuts 1000;
     a_server_back_before_it_answered_is_found ReturnsUnprobed 300;
+    a_connection_handed_on_in_a_transaction_is_found TransactionHandedOn 300;
+    an_answer_that_overtakes_one_to_a_subscription_is_found NoticeOvertaken 300;
 }
 
 outer! {

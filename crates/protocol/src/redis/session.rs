@@ -199,7 +199,23 @@ pub(crate) fn notice(response: &[u8]) -> Notice {
     if MARK_REPLIES.contains(&response) {
         return Notice::Mark;
     }
-    counted(response).unwrap_or(Notice::Other)
+    match counted(response) {
+        Some(notice) => notice,
+        None if is_for_a_listener(response) => Notice::Other,
+        None => Notice::Nonsense,
+    }
+}
+
+/// Whether this may be a message, an answer to PING, or an error.
+fn is_for_a_listener(response: &[u8]) -> bool {
+    let kind = |header: &[u8]| Some(bulk(response.strip_prefix(header)?)?.0);
+    match response {
+        [b'*', b'2', ..] => kind(b"*2\r\n") == Some(b"pong"),
+        [b'*', b'3', ..] => matches!(kind(b"*3\r\n"), Some(b"message" | b"smessage")),
+        [b'*', b'4', ..] => kind(b"*4\r\n") == Some(b"pmessage"),
+        [b'$' | b'-', ..] => true,
+        _ => response == b"+PONG\r\n",
+    }
 }
 
 /// Reads `kind channel count`, the answer to SUBSCRIBE and its like.
@@ -216,8 +232,8 @@ fn counted(response: &[u8]) -> Option<Notice> {
         None => bulk(rest)?.1,
     };
     match decimal::number_line(rest.strip_prefix(b":")?, 0) {
-        NumberLine::Whole { value: value @ 0.., .. } => {
-            Some(Notice::Left { sharded, count: value as u64 })
+        NumberLine::Whole { value, .. } => {
+            Some(Notice::Left { sharded, count: u32::try_from(value).ok()? })
         }
         _ => None,
     }

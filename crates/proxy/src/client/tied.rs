@@ -21,6 +21,7 @@ use protocol::{Parsed, Request, Route, Session, Tie};
 
 use super::input::{Frame, Step};
 use super::{Client, State};
+use crate::canary::Canary;
 use crate::errors::RequestError;
 use crate::proxy::Proxy;
 use crate::request::{Owner, Record};
@@ -50,20 +51,29 @@ pub(crate) enum Mode {
     Listens {
         connection: Key,
         /// Subscriptions of channels and patterns, and of sharded channels.
-        left: [u64; 2],
-        mark: Mark,
+        left: [u32; 2],
+        marks: Marks,
     },
 }
 
-/// Whether everything that a listening client has asked for is answered.
+/// Whether everything that a listening client has asked for is answered, which the server is asked
+/// to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// Nobody knows.
-    Unknown,
-    /// The server was asked.
-    Asked,
-    /// It is.
-    Answered,
+pub(crate) struct Marks {
+    /// Answers to this question that are to come.
+    pub(crate) asked_count: u32,
+    /// The client has asked for something since the last question.
+    pub(crate) unmarked: bool,
+}
+
+impl Marks {
+    /// The client asks for something.
+    const ASKS: Marks = Marks { asked_count: 0, unmarked: true };
+
+    /// Nothing is to come but messages.
+    pub(crate) fn is_settled(self) -> bool {
+        self.asked_count == 0 && !self.unmarked
+    }
 }
 
 impl Mode {
@@ -115,14 +125,41 @@ impl Proxy {
             }
             Parsed::Request(request) => self.admit_tied(key, request, frame),
             Parsed::Reply { size, then, fault } => {
+                if self.has_unknown_answers(key) {
+                    return self.pause_until_answered(key);
+                }
                 if fault {
-                    client.spoil();
+                    self.clients.at_mut(key.index).spoil();
                 }
                 self.answer(key, then, fault);
                 Step::Consumed(size)
             }
             Parsed::Authenticate { .. } => unreachable!("a session has no place for a password"),
         }
+    }
+
+    /// Whether a client listens and the server may still owe it an answer, before which nothing of
+    /// ours may reach it. The server is asked to say when that is over.
+    fn has_unknown_answers(&mut self, key: Key) -> bool {
+        let Mode::Listens { marks, .. } = self.clients.at(key.index).mode else { return false };
+        if self.canaries.sings(Canary::NoticeOvertaken) {
+            return false;
+        }
+        if marks.unmarked {
+            self.ask_for_mark(key);
+        }
+        !marks.is_settled()
+    }
+
+    /// Asks the server of a client that listens to say when it has answered everything.
+    pub(crate) fn ask_for_mark(&mut self, key: Key) {
+        let client = self.clients.at_mut(key.index);
+        let Mode::Listens { connection, marks, .. } = &mut client.mode else { return };
+        marks.asked_count += 1;
+        marks.unmarked = false;
+        let connection = *connection;
+        let protocol = self.pools[client.pool as usize].options.protocol;
+        self.queue_own(connection, protocol.subscription_mark(), 0);
     }
 
     /// What a client asks for now has to wait until all that it asked for before is answered.
@@ -162,15 +199,12 @@ impl Proxy {
                 self.reply_now(key, protocol.transaction_aborted());
                 self.queue_own(own, protocol.transaction_abort(), 1);
             }
-            (Mode::Listens { connection, left, mark }, _) if tie != Tie::Listens => match mark {
-                Mark::Answered => self.reply_scratch(key),
-                Mark::Asked => return self.pause_until_answered(key),
-                Mark::Unknown => {
-                    client.mode = Mode::Listens { connection, left, mark: Mark::Asked };
-                    self.queue_own(connection, protocol.subscription_mark(), 0);
+            (Mode::Listens { .. }, _) if tie != Tie::Listens => {
+                if self.has_unknown_answers(key) {
                     return self.pause_until_answered(key);
                 }
-            },
+                self.reply_scratch(key);
+            }
             (Mode::Shared, Tie::Waits | Tie::Watches | Tie::Listens)
             | (Mode::Transaction { connection: None, .. }, _)
                 if !client.requests.is_empty() =>
@@ -220,10 +254,10 @@ impl Proxy {
         }
         let own = Some(connection);
         let mode = match (mode, tie) {
-            (Mode::Listens { left, .. }, _) => {
-                Mode::Listens { connection, left, mark: Mark::Unknown }
+            (Mode::Listens { left, marks, .. }, _) => {
+                Mode::Listens { connection, left, marks: Marks { unmarked: true, ..marks } }
             }
-            (_, Tie::Listens) => Mode::Listens { connection, left: [0; 2], mark: Mark::Unknown },
+            (_, Tie::Listens) => Mode::Listens { connection, left: [0; 2], marks: Marks::ASKS },
             (Mode::Transaction { begun: true, .. }, Tie::Commits | Tie::Aborts)
             | (Mode::Transaction { begun: false, .. }, Tie::Unwatches) => {
                 Mode::Awaits { connection, waits: false }

@@ -1,3 +1,5 @@
+//! What begins, goes on with, and ends a session, and what a session refuses.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -162,9 +164,15 @@ fn a_subscriber_s_notices_are_told_apart() {
         ("*2\r\n$4\r\npong\r\n$18\r\nweir: all answered\r\n", Notice::Mark),
         ("$18\r\nweir: all answered\r\n", Notice::Mark),
         ("-ERR no\r\n", Notice::Other),
-        ("*3\r\n$9\r\nsubscribe\r\n*1\r\n$1\r\na\r\n:1\r\n", Notice::Other),
-        ("*3\r\n$9\r\nsubscribe\r\n", Notice::Other),
-        ("*3\r\n$9\r\nsubscribe\r\n$99\r\na\r\n", Notice::Other),
+        ("*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\nx\r\n", Notice::Other),
+        ("+PONG\r\n", Notice::Other),
+        ("$1\r\nx\r\n", Notice::Other),
+        ("*3\r\n$9\r\nsubscribe\r\n*1\r\n$1\r\na\r\n:1\r\n", Notice::Nonsense),
+        ("*3\r\n$9\r\nsubscribe\r\n", Notice::Nonsense),
+        ("*3\r\n$9\r\nsubscribe\r\n$99\r\na\r\n", Notice::Nonsense),
+        ("+EXTRA\r\n", Notice::Nonsense),
+        (":1\r\n", Notice::Nonsense),
+        ("*0\r\n", Notice::Nonsense),
     ] {
         assert_eq!(Protocol::Redis.notice(response.as_bytes()), notice, "{response:?}");
     }
