@@ -19,25 +19,49 @@ fn is_key(key: &[u8]) -> bool {
     !bad && !key.is_empty() && key.len() <= KEY_SIZE_MAX
 }
 
-/// Bytes up to the first one that no key has (see [`is_key`]), or more than a key
-/// may have. Eight at a time: the lowest byte that a subtraction borrows from is found exactly.
+/// Bytes up to the first one that no key has (see [`is_key`]), or more than a key may have. Eight
+/// at a time, each byte by itself: nothing is carried from one to the next.
 #[inline]
 fn key_size(bytes: &[u8]) -> usize {
     const EACH: u64 = 0x0101_0101_0101_0101;
+    let (chunks, tail) = bytes.as_chunks();
     let mut size = 0;
-    while let Some(chunk) = bytes[size..].first_chunk()
-        && size <= KEY_SIZE_MAX
-    {
+    for chunk in chunks.iter().take(KEY_SIZE_MAX / 8 + 1) {
         let word = u64::from_le_bytes(*chunk);
-        let blank = word.wrapping_sub(EACH * (b' ' as u64 + 1)) & !word;
-        let flipped = word ^ (EACH * 0x7f);
-        let delete = flipped.wrapping_sub(EACH) & !flipped;
-        let ends = (blank | delete) & (EACH * 0x80);
+        // Without bit 7: DEL becomes 0, other bytes one more than they are; so those that no key
+        // has are less than 0x22, and do not reach bit 7 again.
+        let next = (word & (EACH * 0x7f)) + EACH;
+        let inside = (next & (EACH * 0x7f)) + EACH * (0x80 - 0x22);
+        let ends = !(inside | word) & (EACH * 0x80);
         if ends != 0 {
             return size + (ends.trailing_zeros() / 8) as usize;
         }
         size += 8;
     }
+    if size > KEY_SIZE_MAX {
+        return size;
+    }
     let is_end = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
-    size + bytes[size..].iter().take(8).take_while(|byte| !is_end(byte)).count()
+    size + tail.iter().take_while(|byte| !is_end(byte)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_ends_at_the_first_byte_that_no_key_has() {
+        for size in (0..40).chain(240..=KEY_SIZE_MAX) {
+            for byte in 0..=u8::MAX {
+                let mut bytes = vec![b'!'; size];
+                bytes.push(byte);
+                bytes.extend_from_slice(b"~\xff ~");
+                let expected = if is_key(&[byte]) { size + 3 } else { size };
+                assert_eq!(key_size(&bytes).min(253), expected.min(253), "{size}, {byte}");
+                // Nothing but the end of the bytes ends it.
+                assert_eq!(key_size(&bytes[..size]), size);
+            }
+        }
+        assert!(key_size(&[b'x'; 300]) > KEY_SIZE_MAX);
+    }
 }

@@ -243,22 +243,37 @@ fn value_line(rest: &[u8]) -> Option<ValueLine> {
 
 /// Reads what follows the key, from `at` on: flags, the size of the value, perhaps a unique number,
 /// and the line end. The size, and where the value begins.
-#[inline]
+#[inline(always)]
 fn value_numbers(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     // Nearly all flags are of one digit, and nearly all sizes of a few, with nothing behind them.
-    let rest = bytes.get(at..)?;
-    if let Some([b' ', b'0'..=b'9', b' ', digits @ ..]) = rest.first_chunk::<8>() {
-        if let [a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', _] = *digits {
-            return Some((u64::from(a - b'0') * 10 + u64::from(b - b'0'), at + 7));
-        }
-        if let Some((size, line_end)) = decimal::short_line(&rest[3..]) {
-            return Some((size, at + 3 + line_end));
-        }
+    if let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk)
+        && let Some(size) = two_digits(u64::from_le_bytes(*chunk))
+    {
+        return Some((size, at + 7));
     }
     any_value_numbers(bytes, at)
 }
 
+/// Reads ` F NN CR LF`, of which F is one digit and N are two, from the lower bytes of a word.
+#[inline(always)]
+fn two_digits(word: u64) -> Option<u64> {
+    const SHAPE: u64 = u64::from_le_bytes(*b" \0 \0\0\r\n\0");
+    const DIGITS: u64 = u64::from_le_bytes([0, 0xff, 0, 0xff, 0xff, 0, 0, 0xff]);
+    let digit = |i: u32| ((word >> (8 * i)) as u8).wrapping_sub(b'0');
+    let (flags, tens, ones) = (digit(1), digit(3), digit(4));
+    let good = word & !DIGITS == SHAPE && flags <= 9 && tens.wrapping_sub(1) <= 8 && ones <= 9;
+    good.then_some(u64::from(tens) * 10 + u64::from(ones))
+}
+
+/// The same of any line; a function of its own, so that it costs the usual line no registers.
+#[inline(never)]
 fn any_value_numbers(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let rest = bytes.get(at..)?;
+    if let [b' ', b'0'..=b'9', b' ', digits @ ..] = rest
+        && let Some((size, line_end)) = decimal::short_line(digits)
+    {
+        return Some((size, at + 3 + line_end));
+    }
     let number_at = |at: usize| match bytes.get(at) {
         Some(b' ') => decimal::number(bytes, at + 1),
         _ => None,
