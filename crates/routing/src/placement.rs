@@ -107,7 +107,8 @@ impl Placement {
             return Some(0);
         }
         let hash = self.hash(self.hashed_part(key));
-        Some(self.next_owner(hash) as usize)
+        let [server] = self.distribution.choose([hash]);
+        Some(server as usize)
     }
 
     /// What [`Placement::server_for`] gives for each of several keys, one after the other, is added
@@ -134,20 +135,13 @@ impl Placement {
                 // See `hash`.
                 *hash = if key.is_empty() { 0 } else { *hash };
             }
-            servers.extend(hashes.map(|hash| self.next_owner(hash)));
+            servers.extend(self.distribution.choose(hashes));
         }
         for key in keys {
             let hash = self.hash(self.hashed_part(key));
-            servers.push(self.next_owner(hash));
+            servers.extend(self.distribution.choose([hash]));
         }
         Some(())
-    }
-
-    #[inline]
-    fn next_owner(&mut self, hash: u32) -> u32 {
-        let point = self.distribution.points()[self.distribution.find(hash)];
-        self.distribution.advance();
-        point.server_index
     }
 
     /// How [`Placement::server_for`] would decide for a key. It changes nothing: the next answer of

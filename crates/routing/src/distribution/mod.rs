@@ -27,6 +27,16 @@ pub(crate) trait Distribute {
     /// the same length, and weights are at least 1.
     fn rebuild(&mut self, members: &[Member], live: &[bool]);
 
+    /// The members that own several hashes, one choice after the other.
+    #[inline]
+    fn choose<const COUNT: usize>(&mut self, hashes: [u32; COUNT]) -> [u32; COUNT] {
+        hashes.map(|hash| {
+            let point = self.points()[self.find(hash)];
+            self.advance();
+            point.server_index
+        })
+    }
+
     /// The index of the point on which a hash falls.
     fn find(&self, hash: u32) -> usize;
 
@@ -78,6 +88,13 @@ macro_rules! distributions {
             fn rebuild(&mut self, members: &[Member], live: &[bool]) {
                 match self {
                     $(Distribution::$kind(distribution) => distribution.rebuild(members, live),)*
+                }
+            }
+
+            #[inline]
+            fn choose<const COUNT: usize>(&mut self, hashes: [u32; COUNT]) -> [u32; COUNT] {
+                match self {
+                    $(Distribution::$kind(distribution) => distribution.choose(hashes),)*
                 }
             }
 
