@@ -400,11 +400,24 @@ pub struct Command {
 }
 
 /// How the responses to the parts of a split request become one; made by [`Protocol::plan_join`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Join(pub(crate) JoinPlan);
 
-#[derive(Debug)]
+impl Join {
+    /// The memory that it holds beside itself, in bytes.
+    pub fn capacity(&self) -> usize {
+        match &self.0 {
+            JoinPlan::None => 0,
+            JoinPlan::Redis(plan) => plan.capacity(),
+            JoinPlan::Memcache(plan) => plan.capacity(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
 pub(crate) enum JoinPlan {
+    #[default]
+    None,
     Redis(redis::join::Plan),
     Memcache(memcache::join::Plan),
 }
@@ -580,18 +593,32 @@ impl Protocol {
     }
 
     /// What [`Protocol::join`] needs to know of a split request. `bytes` are [`Request::bytes`];
-    /// `part_of_key[i]` is the part that the i-th key went to; parts are numbered from zero.
+    /// `part_of_key[i]` is the part that the i-th key went to; parts are numbered from zero. The
+    /// memory of `used`, the default or what an earlier request is done with, is used again.
     pub fn plan_join(
         self,
         request: &Request,
         bytes: &[u8],
         keys: &[KeySpan],
-        part_of_key: Vec<u32>,
+        part_of_key: &[u32],
+        used: Join,
     ) -> Join {
-        Join(match self {
-            Protocol::Redis => JoinPlan::Redis(redis::join::plan(request, part_of_key)),
-            Protocol::Memcache => {
-                JoinPlan::Memcache(memcache::join::plan(bytes, keys, &part_of_key))
+        Join(match (self, used.0) {
+            (Protocol::Redis, used) => {
+                let mut plan = match used {
+                    JoinPlan::Redis(plan) => plan,
+                    _ => redis::join::Plan::default(),
+                };
+                plan.set(request, part_of_key);
+                JoinPlan::Redis(plan)
+            }
+            (Protocol::Memcache, used) => {
+                let mut plan = match used {
+                    JoinPlan::Memcache(plan) => plan,
+                    _ => memcache::join::Plan::default(),
+                };
+                plan.set(bytes, keys, part_of_key);
+                JoinPlan::Memcache(plan)
             }
         })
     }
@@ -599,6 +626,7 @@ impl Protocol {
     /// Appends the one response that the client gets. `parts` are all parts, in order.
     pub fn join(self, join: &Join, parts: &[Part<'_>], out: &mut Vec<u8>) {
         match &join.0 {
+            JoinPlan::None => unreachable!("it was planned"),
             JoinPlan::Redis(plan) => redis::join::join(plan, parts, out),
             JoinPlan::Memcache(plan) => memcache::join::join(plan, parts, out),
         }

@@ -2,82 +2,125 @@
 //!
 //! A request with several keys becomes one part a server, not one a key; each part is a record of
 //! its own in its server's queue, and the request's own record waits in the client's queue for
-//! them. Unlike a request of one key, which allocates nothing, a split one allocates five to seven
-//! times whatever its size: for the parts, their replies, and how they are joined. For a request of
-//! 100 keys that is some 2 % of its instructions. Invariant: the record of a split request lives
-//! until its last part has come or failed.
+//! them. What is written down about them is kept and used again; only to join them two small pieces
+//! of memory are allocated. Invariant: the record of a split request lives until its last part has
+//! come or failed.
 
 use base::slab::Key;
-use protocol::Request;
+use protocol::{Join, Request};
 
 use crate::canary::Canary;
 use crate::errors::RequestError;
 use crate::proxy::Proxy;
 use crate::request::{Owner, Parts, Record, Reply};
 
-/// No part of this request is for this server.
-const NO_PART: u32 = u32::MAX;
-
 /// Working memory for splitting, reused for each request.
 #[derive(Debug, Default)]
 pub(crate) struct SplitScratch {
     /// The server of each key.
     servers: Vec<u32>,
-    /// The part of each server of the pool, or [`NO_PART`].
-    parts: Vec<u32>,
+    /// Of each server of the pool.
+    shares: Vec<Share>,
+    /// In the order of their servers.
+    parts: Vec<ServerPart>,
+    part_of_key: Vec<u32>,
     /// The keys, by part, in the order of the request within each.
     picks: Vec<u32>,
-    /// Where the keys of each part begin in `picks`; one more for the end.
-    starts: Vec<u32>,
+}
+
+/// The keys of one server, while a request is split.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    /// How many they are; then, the place in `picks` of the next one.
+    count: u32,
+    part: u32,
+}
+
+#[derive(Debug)]
+struct ServerPart {
+    server: u32,
+    /// Where its keys begin in `picks`.
+    start: u32,
 }
 
 impl SplitScratch {
-    /// Numbers the servers that own a key, by their index. Returns how many there are, and the part
-    /// of each key.
-    fn number_parts(&mut self, servers_count: usize) -> (usize, Vec<u32>) {
-        self.parts.clear();
-        self.parts.resize(servers_count, NO_PART);
+    /// Numbers the servers that own a key, by their index.
+    fn number_parts(&mut self, servers_count: usize) {
+        self.shares.clear();
+        self.shares.resize(servers_count, Share::default());
         for server in &self.servers {
-            self.parts[*server as usize] = 0;
+            self.shares[*server as usize].count += 1;
         }
-        let mut count = 0;
-        for part in self.parts.iter_mut().filter(|part| **part != NO_PART) {
-            *part = count;
-            count += 1;
+        self.parts.clear();
+        let mut start = 0;
+        for (server, share) in (0..).zip(&mut self.shares).filter(|(_, share)| share.count > 0) {
+            share.part = self.parts.len() as u32;
+            self.parts.push(ServerPart { server, start });
+            start += std::mem::replace(&mut share.count, start);
         }
-        let part_of_key: Vec<u32> =
-            self.servers.iter().map(|server| self.parts[*server as usize]).collect();
-        self.group(count as usize, &part_of_key);
-        (count as usize, part_of_key)
     }
 
-    /// A counting sort of the keys by their part.
-    fn group(&mut self, parts_count: usize, part_of_key: &[u32]) {
-        self.starts.clear();
-        self.starts.resize(parts_count + 1, 0);
-        for part in part_of_key {
-            self.starts[*part as usize + 1] += 1;
-        }
-        for part in 0..parts_count {
-            self.starts[part + 1] += self.starts[part];
-        }
+    /// Groups the keys by their parts, which were numbered: a counting sort.
+    fn group(&mut self) {
+        self.part_of_key.clear();
         self.picks.clear();
-        self.picks.resize(part_of_key.len(), 0);
-        for (key, part) in (0..).zip(part_of_key) {
-            let next = &mut self.starts[*part as usize];
-            self.picks[*next as usize] = key;
-            *next += 1;
+        self.picks.resize(self.servers.len(), 0);
+        let shares = &mut self.shares;
+        let picks = &mut self.picks;
+        self.part_of_key.extend((0..).zip(&self.servers).map(|(key, server)| {
+            let share = &mut shares[*server as usize];
+            picks[share.count as usize] = key;
+            share.count += 1;
+            share.part
+        }));
+    }
+
+    /// The keys of a part.
+    fn picks(&self, part: usize) -> &[u32] {
+        let end = self.parts.get(part + 1).map_or(self.picks.len(), |next| next.start as usize);
+        &self.picks[self.parts[part].start as usize..end]
+    }
+}
+
+/// What is kept of split requests that are done with, for the next ones.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept: records hold them")]
+pub(crate) struct SpareParts(Vec<Box<Parts>>);
+
+impl SpareParts {
+    /// So many at the most: those of a turn with many such requests.
+    const COUNT_MAX: usize = 128;
+    /// None that holds more bytes than this.
+    const CAPACITY_MAX: usize = 8 << 10;
+
+    /// For a request of so many parts.
+    fn take(&mut self, count: usize, plan: impl FnOnce(Join) -> Join) -> Box<Parts> {
+        let mut parts = self.0.pop().unwrap_or_default();
+        parts.join = plan(std::mem::take(&mut parts.join));
+        parts.replies.extend((0..count).map(|_| Reply::Waiting));
+        parts.waiting_count = count;
+        parts
+    }
+
+    /// Whose replies were taken out.
+    fn give(&mut self, parts: Box<Parts>) {
+        debug_assert!(parts.replies.is_empty());
+        let capacity = parts.replies.capacity() * size_of::<Reply>() + parts.join.capacity();
+        if self.0.len() < SpareParts::COUNT_MAX && capacity <= SpareParts::CAPACITY_MAX {
+            self.0.push(parts);
         }
-        // Each start has moved to the end of its part, which is the start of the next.
-        self.starts.rotate_right(1);
-        self.starts[0] = 0;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0 = Vec::new();
     }
 }
 
 impl Proxy {
     /// Sends a request with several keys to their owners. When it may go as it is to the one owner
     /// that they have in common nothing is sent and that owner returned; `None` says that all is
-    /// done.
+    /// done. Not a part of whoever calls it, which has enough to do for requests of one key.
+    #[inline(never)]
     pub(crate) fn split(
         &mut self,
         client: Key,
@@ -94,27 +137,26 @@ impl Proxy {
         if let Err(error) = pool.route_each(keys, &mut scratch.servers) {
             return Some(Err(error));
         }
-        let lowest = scratch.servers.iter().copied().min().unwrap_or(0);
-        let highest = scratch.servers.iter().copied().max().unwrap_or(0);
-        // Where responses name their keys even one part is joined, since that is what checks them.
-        if lowest == highest && !pool.options.protocol.responses_name_keys() {
-            return Some(Ok(lowest as usize));
-        }
-        let (parts_count, mut part_of_key) = scratch.number_parts(pool.servers.len());
-        if self.canaries.sings(Canary::FragmentsSwapped) {
-            part_of_key.reverse();
-        }
+        scratch.number_parts(pool.servers.len());
         let protocol = pool.options.protocol;
-        let join = protocol.plan_join(request, wire, &self.scratch.keys, part_of_key);
-        let replies = (0..parts_count).map(|_| Reply::Waiting).collect();
-        let parts = Parts { join, replies, waiting_count: parts_count };
-        self.records.at_mut(index).reply = Reply::Parts(Box::new(parts));
-        self.pools[pool_index].stats.fragments += parts_count as u64;
-        for server in lowest..=highest {
-            let part = self.split_scratch.parts[server as usize];
-            if part != NO_PART {
-                self.send_part(client, index, part, server, request, frame);
-            }
+        // Where responses name their keys even one part is joined, since that is what checks them.
+        if let [only] = scratch.parts.as_slice()
+            && !protocol.responses_name_keys()
+        {
+            return Some(Ok(only.server as usize));
+        }
+        scratch.group();
+        if self.canaries.sings(Canary::FragmentsSwapped) {
+            scratch.part_of_key.reverse();
+        }
+        let parts_count = scratch.parts.len();
+        let parts = self.spare_parts.take(parts_count, |used| {
+            protocol.plan_join(request, wire, &self.scratch.keys, &scratch.part_of_key, used)
+        });
+        self.records.at_mut(index).reply = Reply::Parts(parts);
+        pool.stats.fragments += parts_count as u64;
+        for part in 0..parts_count {
+            self.send_part(client, index, part, request, frame);
         }
         None
     }
@@ -132,10 +174,10 @@ impl Proxy {
         let pool = &mut self.pools[pool_index];
         let servers_count = pool.retired_index();
         let wire = request.bytes(frame, &self.scratch);
-        let join = pool.options.protocol.plan_join(request, wire, &[], Vec::new());
-        let replies = (0..servers_count).map(|_| Reply::Waiting).collect();
-        let parts = Parts { join, replies, waiting_count: servers_count };
-        self.records.at_mut(index).reply = Reply::Parts(Box::new(parts));
+        let parts = self.spare_parts.take(servers_count, |used| {
+            pool.options.protocol.plan_join(request, wire, &[], &[], used)
+        });
+        self.records.at_mut(index).reply = Reply::Parts(parts);
         pool.stats.fragments += servers_count as u64;
         for server in 0..servers_count {
             let part = self.begin_part(index, server as u32, request, pool_index);
@@ -177,22 +219,19 @@ impl Proxy {
         &mut self,
         client: Key,
         parent: u32,
-        part: u32,
-        server: u32,
+        part: usize,
         request: &Request,
         frame: &[u8],
     ) {
         let pool_index = self.clients.at(client.index).pool as usize;
-        let index = self.begin_part(parent, part, request, pool_index);
-        let connection =
-            match self.connection_for(pool_index, server as usize, client.index as usize) {
-                Ok(connection) => connection,
-                Err(error) => return self.fail(index, error),
-            };
+        let server = self.split_scratch.parts[part].server as usize;
+        let index = self.begin_part(parent, part as u32, request, pool_index);
+        let connection = match self.connection_for(pool_index, server, client.index as usize) {
+            Ok(connection) => connection,
+            Err(error) => return self.fail(index, error),
+        };
         let protocol = self.pools[pool_index].options.protocol;
-        let scratch = &self.split_scratch;
-        let range = scratch.starts[part as usize]..scratch.starts[part as usize + 1];
-        let picks = &scratch.picks[range.start as usize..range.end as usize];
+        let picks = self.split_scratch.picks(part);
         let wire = request.bytes(frame, &self.scratch);
         let keys = &self.scratch.keys;
         let size = protocol.part_size(keys, picks);
@@ -222,7 +261,7 @@ impl Proxy {
             self.note_part(came, left);
             return;
         }
-        let Reply::Parts(parts) = std::mem::replace(&mut record.reply, Reply::Waiting) else {
+        let Reply::Parts(mut parts) = std::mem::replace(&mut record.reply, Reply::Waiting) else {
             unreachable!("seen above");
         };
         let owner = record.owner;
@@ -236,12 +275,13 @@ impl Proxy {
         } else {
             self.records.remove_at(parent);
         }
-        for reply in parts.replies {
+        for reply in parts.replies.drain(..) {
             if let Reply::Bytes(bytes) = reply {
                 self.buffered_bytes -= bytes.len();
                 self.buffers.give(bytes);
             }
         }
+        self.spare_parts.give(parts);
     }
 
     fn join(&mut self, client: Key, parts: &Parts) -> Vec<u8> {

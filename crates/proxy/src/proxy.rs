@@ -16,7 +16,7 @@ use protocol::Scratch;
 use crate::action::Action;
 use crate::canary::{Canaries, Canary};
 use crate::client::Client;
-use crate::fragment::SplitScratch;
+use crate::fragment::{SpareParts, SplitScratch};
 use crate::hold::Held;
 use crate::options::{PoolOptions, WorkerLimits};
 use crate::pool::Pool;
@@ -44,6 +44,7 @@ pub struct Proxy {
     pub(crate) buffers: Buffers,
     pub(crate) scratch: Scratch,
     pub(crate) split_scratch: SplitScratch,
+    pub(crate) spare_parts: SpareParts,
     pub(crate) wheel: TimerWheel<Timer>,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) clients_dirty: Vec<Key>,
@@ -82,6 +83,7 @@ impl Proxy {
             buffers: Buffers::new(),
             scratch: Scratch::default(),
             split_scratch: SplitScratch::default(),
+            spare_parts: SpareParts::default(),
             wheel: TimerWheel::new(now),
             actions: VecDeque::new(),
             clients_dirty: Vec::new(),
@@ -306,6 +308,7 @@ impl Proxy {
     /// Gives back what a burst left in spare buffers and empty tables.
     pub fn release_memory(&mut self) {
         self.buffers.clear();
+        self.spare_parts.clear();
         self.records.shrink_if_empty();
     }
 }

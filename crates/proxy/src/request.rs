@@ -46,7 +46,7 @@ impl Reply {
 }
 
 /// The parts of a split request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Parts {
     pub(crate) join: Join,
     pub(crate) replies: Vec<Reply>,

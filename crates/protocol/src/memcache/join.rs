@@ -6,7 +6,7 @@ use crate::memcache::response::{block_size, is_block, is_error};
 use crate::{KeySpan, Part, Span};
 
 /// See [`crate::Protocol::plan_join`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// The request from the first key to the last.
     key_bytes: Vec<u8>,
@@ -14,12 +14,21 @@ pub(crate) struct Plan {
     keys: Vec<(Span, u32)>,
 }
 
-pub(crate) fn plan(bytes: &[u8], keys: &[KeySpan], part_of_key: &[u32]) -> Plan {
-    let start = keys.first().map_or(0, |key| key.key.start);
-    let end = keys.last().map_or(0, |key| key.key.end);
-    let place = |span: Span| Span { start: span.start - start, end: span.end - start };
-    let places = keys.iter().zip(part_of_key).map(|(key, &part)| (place(key.key), part));
-    Plan { keys: places.collect(), key_bytes: bytes[start as usize..end as usize].to_vec() }
+impl Plan {
+    pub(crate) fn set(&mut self, bytes: &[u8], keys: &[KeySpan], part_of_key: &[u32]) {
+        let start = keys.first().map_or(0, |key| key.key.start);
+        let end = keys.last().map_or(0, |key| key.key.end);
+        let place = |span: Span| Span { start: span.start - start, end: span.end - start };
+        self.keys.clear();
+        self.keys.extend(keys.iter().zip(part_of_key).map(|(key, &part)| (place(key.key), part)));
+        self.key_bytes.clear();
+        self.key_bytes.extend_from_slice(&bytes[start as usize..end as usize]);
+    }
+
+    /// In bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.key_bytes.capacity() + self.keys.capacity() * size_of::<(Span, u32)>()
+    }
 }
 
 /// See [`crate::Protocol::encode_part`]. What stands before the keys, the name and perhaps a time,

@@ -14,12 +14,26 @@ pub(crate) struct Plan {
     part_of_key: Vec<u32>,
 }
 
-pub(crate) fn plan(request: &Request, part_of_key: Vec<u32>) -> Plan {
-    let joined = match ROWS[request.command.index as usize].place {
-        Place::Scripts => Joined::Agreed,
-        _ => split_of(request).1,
-    };
-    Plan { joined, part_of_key }
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan { joined: Joined::Array, part_of_key: Vec::new() }
+    }
+}
+
+impl Plan {
+    pub(crate) fn set(&mut self, request: &Request, part_of_key: &[u32]) {
+        self.joined = match ROWS[request.command.index as usize].place {
+            Place::Scripts => Joined::Agreed,
+            _ => split_of(request).1,
+        };
+        self.part_of_key.clear();
+        self.part_of_key.extend_from_slice(part_of_key);
+    }
+
+    /// In bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.part_of_key.capacity() * size_of::<u32>()
+    }
 }
 
 /// See [`crate::Protocol::encode_part`].

@@ -1,6 +1,6 @@
 //! Tests of requests of several keys: what is sent, and what becomes of the answers.
 
-use crate::{KeySpan, Limits, Parsed, Part, Protocol, Request, RequestState, Route, Scratch};
+use crate::{Join, KeySpan, Limits, Parsed, Part, Protocol, Request, RequestState, Route, Scratch};
 
 fn split(stream: &str) -> (Request, Vec<KeySpan>) {
     let mut scratch = Scratch::default();
@@ -14,8 +14,13 @@ fn split(stream: &str) -> (Request, Vec<KeySpan>) {
 
 fn joined(stream: &str, part_of_key: &[u32], parts: &[Part<'_>]) -> String {
     let (request, keys) = split(stream);
-    let plan =
-        Protocol::Memcache.plan_join(&request, stream.as_bytes(), &keys, part_of_key.to_vec());
+    let plan = Protocol::Memcache.plan_join(
+        &request,
+        stream.as_bytes(),
+        &keys,
+        part_of_key,
+        Join::default(),
+    );
     let mut out = b"before".to_vec();
     Protocol::Memcache.join(&plan, parts, &mut out);
     let text = String::from_utf8(out).expect("all of it is text here");

@@ -20,7 +20,7 @@ const MSET: &str = "*5\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$2\r\n2
 fn joined(stream: &str, part_of_key: &[u32], parts: &[Part<'_>]) -> String {
     let (request, keys) = split(stream);
     let plan: Join =
-        Protocol::Redis.plan_join(&request, stream.as_bytes(), &keys, part_of_key.to_vec());
+        Protocol::Redis.plan_join(&request, stream.as_bytes(), &keys, part_of_key, Join::default());
     let mut out = b"before".to_vec();
     Protocol::Redis.join(&plan, parts, &mut out);
     let text = String::from_utf8(out).expect("all of it is text here");
