@@ -86,6 +86,8 @@ pub struct RunEnd {
     pub partial: Option<String>,
     /// The first violations and refusals, in words.
     pub examples: Vec<String>,
+    /// Seconds of the measured time that went by, on the thread that lasted longest.
+    pub measured_s: f64,
     /// Keys that could not be written before the measurement.
     pub prefill_failed: u64,
     /// Connections whose TCP_NODELAY was read back, and how many did not have it.
@@ -105,9 +107,23 @@ enum Message {
 struct ThreadEnd {
     result: Result<(), String>,
     examples: Vec<String>,
+    measured_s: f64,
     prefill_failed: u64,
     nodelay: (u32, u32),
     pinned: bool,
+}
+
+impl ThreadEnd {
+    fn new(pinned: bool) -> ThreadEnd {
+        ThreadEnd {
+            result: Ok(()),
+            examples: Vec::new(),
+            measured_s: 0.0,
+            prefill_failed: 0,
+            nodelay: (0, 0),
+            pinned,
+        }
+    }
 }
 
 /// What the threads share with the caller.
@@ -266,6 +282,7 @@ impl Lead<'_> {
                 run.partial.get_or_insert(why);
             }
             run.examples.extend(end.examples);
+            run.measured_s = run.measured_s.max(end.measured_s);
             run.prefill_failed += end.prefill_failed;
             run.nodelay.0 += end.nodelay.0;
             run.nodelay.1 += end.nodelay.1;
@@ -335,13 +352,7 @@ where
     let total = plan.settings.connections;
     let connections = total / threads as u32 + u32::from((index as u32) < total % threads as u32);
     let driver = Driver::new(plan.clone(), part, connections);
-    let mut end = ThreadEnd {
-        result: Ok(()),
-        examples: Vec::new(),
-        prefill_failed: 0,
-        nodelay: (0, 0),
-        pinned,
-    };
+    let mut end = ThreadEnd::new(pinned);
     let made = make().map(|base| {
         let address = options.address.clone();
         let looks = Looks { nodelay_of, counters_of };
@@ -370,8 +381,9 @@ where
     // The first one to come here decides for all.
     let chosen = shared.start_ns.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire);
     let start = Time::from_ns(chosen.err().unwrap_or(mine));
-    if let Err(error) = worker.load(start, outlet, &options.stop) {
-        end.result = Err(format!("the event base failed: {error}"));
+    match worker.load(start, outlet, &options.stop) {
+        Ok(measured) => end.measured_s = measured.as_secs_f64(),
+        Err(error) => end.result = Err(format!("the event base failed: {error}")),
     }
     end.examples = worker.driver().examples().to_vec();
     end.prefill_failed = worker.driver().prefill_failed();

@@ -20,6 +20,9 @@ use crate::workload::{Plan, Settings};
 /// Format of the JSON report.
 pub const SCHEMA: u32 = 1;
 
+/// With more failures a load is another one than was asked for.
+const FAILED_SHARE_MAX: f64 = 0.05;
+
 /// Percentiles of one histogram. Absent where fewer than ten values lie above.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
@@ -135,6 +138,8 @@ pub struct Summary {
     pub shape: String,
     /// Requests in flight a connection.
     pub depth: usize,
+    /// Events that a turn of a closed loop could wait for; 1 otherwise.
+    pub gather: usize,
     /// Machines that took part.
     pub machines: u64,
     /// Threads never slept.
@@ -221,9 +226,32 @@ impl Summary {
         }
     }
 
-    /// Whether the program should end with an error: a wrong reply, or nothing measured.
+    /// Whether the program should end with an error: a wrong reply, nothing that succeeded, a run
+    /// that did not go to its end, or a load that could not be made.
     pub fn is_failure(&self) -> bool {
-        self.counts.violations_count() > 0 || self.partial.is_some() || self.counts.completed == 0
+        let counts = &self.counts;
+        counts.violations_count() > 0
+            || self.partial.is_some()
+            || counts.completed <= counts.errors
+            || counts.unsent > 0
+    }
+
+    /// Why the figures can't stand for the server in a comparison, if they can't: wrong replies,
+    /// nothing answered, or more failures than a server has that works.
+    pub fn fault(&self) -> Option<String> {
+        let counts = &self.counts;
+        let failed = counts.failed();
+        let what = if counts.violations_count() > 0 {
+            format!("{} wrong replies", counts.violations_count())
+        } else if counts.completed <= counts.errors {
+            "no request has succeeded".to_owned()
+        } else if failed as f64 > FAILED_SHARE_MAX * counts.offered() as f64 {
+            format!("{failed} of {} requests failed", counts.offered())
+        } else {
+            return self.partial.clone();
+        };
+        let examples = &self.examples[..self.examples.len().min(3)];
+        Some(if examples.is_empty() { what } else { format!("{what}: {}", examples.join("; ")) })
     }
 
     /// The verdict's grade.
@@ -323,7 +351,10 @@ impl Gather {
         let total = &self.total;
         let counts = &total.counts;
         let intervals = self.series.len().max(1) as f64 * self.interval.as_secs_f64();
-        let wall_s = self.measured.as_secs_f64().min(intervals);
+        let mut wall_s = self.measured.as_secs_f64().min(intervals);
+        if end.partial.is_some() && end.measured_s > 0.0 {
+            wall_s = wall_s.min(end.measured_s);
+        }
         let offered = counts.offered();
         let reads = counts.hits + counts.misses;
         let response = total.response();
@@ -338,6 +369,7 @@ impl Gather {
             settings: plan.settings.clone(),
             shape: format!("{:016x}", plan.settings.shape()),
             depth: plan.depth,
+            gather: plan.gather,
             machines: options.machine.count,
             spin: options.spin,
             pinned: end.pinned,

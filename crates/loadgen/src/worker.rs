@@ -122,7 +122,7 @@ impl<B: EventBase> Worker<B> {
 
     fn begin(&mut self) {
         let now = self.base.now();
-        self.driver.begin_turn(now);
+        self.driver.begin_turn(now, 0);
         self.driver.poll(now);
         self.act();
         self.driver.stamp(self.base.now());
@@ -145,13 +145,24 @@ impl<B: EventBase> Worker<B> {
             }
         }
         if self.driver.record_mut().counts.bytes_in == 0 && !stop.load(Ordering::Relaxed) {
-            return Err(format!("{}: no reply while keys were written", self.address));
+            let examples = self.driver.examples();
+            return Err(format!(
+                "{}: no reply while keys were written ({}); is the protocol right (--protocol)?",
+                self.address,
+                examples.first().map_or("nothing was said", |example| example),
+            ));
         }
         Ok(())
     }
 
     /// Runs the load from `start`, until everything is answered or has timed out, or `stop` is set.
-    pub fn load(&mut self, start: Time, outlet: &Outlet, stop: &AtomicBool) -> io::Result<()> {
+    /// Gives how long was measured.
+    pub fn load(
+        &mut self,
+        start: Time,
+        outlet: &Outlet,
+        stop: &AtomicBool,
+    ) -> io::Result<Duration> {
         // What was counted while keys were written is no part of the load.
         let _ = self.driver.take_record(Record::new(self.ops_count));
         self.driver.start_load(start);
@@ -177,12 +188,16 @@ impl<B: EventBase> Worker<B> {
                 while next_interval <= now {
                     next_interval = next_interval + outlet.length;
                 }
+                // What is answered after the measured time must not count as answered in it.
+                if now < until {
+                    next_interval = next_interval.min(until);
+                }
             }
             let over = now >= until && (self.driver.is_done() || now >= drained);
             if over || stop.load(Ordering::Relaxed) {
                 self.driver.finish(now);
                 self.flush(index, outlet);
-                return Ok(());
+                return Ok(now.min(until).since(from));
             }
         }
     }
@@ -214,9 +229,9 @@ impl<B: EventBase> Worker<B> {
     fn turn(&mut self, limit: Time) -> io::Result<Time> {
         let deadline = if self.spin { Time::ZERO } else { self.driver.deadline().min(limit) };
         let mut events = std::mem::take(&mut self.events);
-        self.base.wait(1, Some(deadline), &mut events)?;
+        self.base.wait(self.driver.events_wanted(), Some(deadline), &mut events)?;
         let now = self.base.now();
-        self.driver.begin_turn(now);
+        self.driver.begin_turn(now, events.len());
         for event in events.drain(..) {
             self.handle(event);
         }

@@ -193,7 +193,7 @@ fn a_browser_plots_a_curve() {
         .collect();
     server.end().unwrap();
     let page = folder.join("curve.html");
-    std::fs::write(&page, html::curve("test", &runs)).unwrap();
+    std::fs::write(&page, html::curve("test", &runs, None)).unwrap();
     let picture = look_at(&page);
     assert_plotted(&picture, &[("blue", BLUE), ("green", GREEN), ("red", RED)]);
     // The offered load, a broken line that lies on another; p99.9 has too few samples here.

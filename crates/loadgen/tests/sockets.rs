@@ -232,6 +232,57 @@ fn a_server_that_dies_leaves_what_was_measured() {
     assert_eq!(summary.response.count, counts.offered());
 }
 
+/// What was due when somebody ended the run is kept, and what lay ahead was never asked for.
+#[test]
+fn an_interrupted_run_is_marked_and_counts_only_what_was_due() {
+    for base in BASES {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (answered, told) = (AtomicU64::new(0), stop.clone());
+        let address = listen(move |mut stream| {
+            let mut chunk = [0; 14];
+            while stream.read_exact(&mut chunk).is_ok() && stream.write_all(b"+PONG\r\n").is_ok() {
+                if answered.fetch_add(1, Ordering::Relaxed) == 200 {
+                    told.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        let options = RunOptions { event_base: base, stop, ..RunOptions::new(address) };
+        let text = "rate = 1000\nduration_s = 100\nprefill = false\nconnections = 2\n\
+            arrival = 'constant'\n[commands]\nping = 1";
+        let measured =
+            measure(&settings(text), &options, &generator(), &ReportArgs::default()).unwrap();
+        let (summary, counts) = (&measured.summary, &measured.summary.counts);
+        assert!(summary.partial.as_deref().unwrap().contains("interrupted"));
+        assert!(summary.is_failure() && counts.completed > 0);
+        // 100 000 were planned; those that were due by then went by at 1000 a second.
+        let due = summary.wall_s * 1000.0;
+        assert!((counts.offered() as f64 - due).abs() <= 2.0, "{due} {counts:?}");
+        assert_eq!(summary.response.count, counts.offered());
+    }
+}
+
+/// In a closed loop a turn may wait for several replies. Whatever the server does, each request is
+/// answered and N = X R holds, as it does without.
+#[test]
+fn gathering_keeps_the_law_of_a_closed_loop() {
+    let server = server(Protocol::Redis);
+    for base in BASES {
+        for gather in [1, 8] {
+            let text = format!(
+                "mode = 'closed'\nduration_s = 1\nconnections = 32\ntimeout_ms = 60000\n\
+                 gather = {gather}\n[keys]\ncount = 1000\n"
+            );
+            let summary = run(&server.address, base, &text).unwrap().summary;
+            let counts = &summary.counts;
+            assert_eq!((summary.gather, counts.violations_count()), (gather, 0));
+            assert_eq!((counts.completed, counts.failed()), (counts.sent, 0));
+            let in_flight = summary.completed_rate * summary.response.mean_ns as f64 / 1e9;
+            assert!((28.0..36.0).contains(&in_flight), "{in_flight} with {gather}");
+        }
+    }
+    server.end().unwrap();
+}
+
 /// A real memcached, in both of its protocols, with all that it has and Redis lacks.
 #[test]
 fn a_real_memcached_is_understood_and_violates_nothing() {

@@ -6,15 +6,17 @@
 //! otherwise. Invariant: percentiles never travel.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Ending;
@@ -72,6 +74,10 @@ enum Report {
 const LINE_SIZE_MAX: u64 = 64 << 20;
 /// All start so long after the word to start was sent.
 const HEAD_START: Duration = Duration::from_millis(200);
+/// How often signals and the other side are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// Who does not answer a first word for so long is no agent.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn send<T: Serialize>(stream: &mut TcpStream, message: &T) -> Result<(), String> {
     let mut line = serde_json::to_vec(message).expect("messages are plain data");
@@ -95,8 +101,17 @@ pub fn execute(args: &AgentArgs, stop: &Arc<AtomicBool>) -> Result<Ending, Strin
         TcpListener::bind(&args.listen).map_err(|error| format!("{}: {error}", args.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("agent on {address}");
+    listener.set_nonblocking(true).map_err(|error| error.to_string())?;
     while !stop.load(Ordering::Relaxed) {
-        let (stream, peer) = listener.accept().map_err(|error| error.to_string())?;
+        let (stream, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            // A signal must be able to end it.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::sleep(LOOK);
+                continue;
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         match serve(stream, stop) {
             Ok(()) => println!("a run for {peer} is over"),
             Err(why) => eprintln!("a run for {peer} failed: {why}"),
@@ -110,7 +125,8 @@ pub fn execute(args: &AgentArgs, stop: &Arc<AtomicBool>) -> Result<Ending, Strin
 
 /// One run for one coordinator.
 fn serve(stream: TcpStream, stop: &Arc<AtomicBool>) -> Result<(), String> {
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let prepared = stream.set_nonblocking(false).and_then(|()| prepare_stream(&stream));
+    prepared.map_err(|error| error.to_string())?;
     let mut writer = stream.try_clone().map_err(|error| error.to_string())?;
     let mut reader = BufReader::new(stream);
     let prepare = loop {
@@ -131,16 +147,18 @@ fn carry_out(
     stop: &Arc<AtomicBool>,
 ) -> Result<RunEnd, String> {
     let plan = Arc::new(Plan::new(&prepare.settings, prepare.run)?);
+    // Of this run only: the agent stays when a coordinator goes away.
+    let run_stop = Arc::new(AtomicBool::new(false));
     let options = RunOptions {
         event_base: prepare.event_base,
         spin: prepare.spin,
         cpus: prepare.cpus.clone(),
         interval: Duration::from_millis(prepare.interval_ms),
         machine: Part { index: prepare.machine.0, count: prepare.machine.1 },
-        stop: stop.clone(),
+        stop: run_stop.clone(),
         ..RunOptions::new(resolve(&prepare.server)?)
     };
-    // The coordinator may go away in the middle: the run then ends by itself.
+    // The coordinator may go away in the middle: see `watch`.
     let tell = |report: &Report| {
         let told = writer.try_clone().map_err(|error| error.to_string());
         let _ = told.and_then(|mut writer| send(&mut writer, report));
@@ -154,17 +172,48 @@ fn carry_out(
                     return;
                 }
                 Ok(_) => tell(&Report::Echo),
-                Err(_) => return stop.store(true, Ordering::Relaxed),
+                Err(_) => return run_stop.store(true, Ordering::Relaxed),
             }
         }
     };
-    engine::run(&plan, &options, &mut ready, &mut |progress| match progress {
+    let mut progress = |progress: Progress<'_>| match progress {
         Progress::Connected => tell(&Report::Connected),
         Progress::Prefilled(seconds) => tell(&Report::Prefilled(seconds)),
         Progress::Interval(index, record) => {
             tell(&Report::Interval(index, Box::new(record.to_remote())));
         }
+    };
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| watch(writer, [stop, &run_stop], &is_over));
+        let end = engine::run(&plan, &options, &mut ready, &mut progress);
+        is_over.store(true, Ordering::Relaxed);
+        end
     })
+}
+
+/// Ends a run when the coordinator has closed its side, or when the agent is told to end. It only
+/// looks: what the coordinator says is read elsewhere.
+fn watch(stream: &TcpStream, [stop, run_stop]: [&AtomicBool; 2], is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        thread::sleep(LOOK);
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let is_gone = match rustix::net::recv(stream, &mut [0u8; 1], flags) {
+            Ok((_, size)) => size == 0,
+            Err(error) => error != Errno::AGAIN && error != Errno::INTR,
+        };
+        if is_gone || stop.load(Ordering::Relaxed) {
+            return run_stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A machine that is gone is noticed though it says nothing.
+fn prepare_stream(stream: &TcpStream) -> std::io::Result<()> {
+    const ALIVE: Duration = Duration::from_secs(5);
+    let keepalive = socket2::TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
+    stream.set_nodelay(true)
 }
 
 struct Agent {
@@ -178,7 +227,8 @@ impl Agent {
     fn connect(name: &str) -> Result<Agent, String> {
         let told = |error: &dyn std::fmt::Display| format!("agent {name}: {error}");
         let stream = TcpStream::connect(name).map_err(|error| told(&error))?;
-        stream.set_nodelay(true).map_err(|error| told(&error))?;
+        prepare_stream(&stream).map_err(|error| told(&error))?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(|error| told(&error))?;
         let writer = stream.try_clone().map_err(|error| told(&error))?;
         let reader = BufReader::new(stream);
         let one_way = Duration::ZERO;
@@ -188,11 +238,12 @@ impl Agent {
         for _ in 0..5 {
             let sent = Instant::now();
             send(&mut agent.writer, &Order::Echo).map_err(|error| told(&error))?;
-            let Report::Echo = receive(&mut agent.reader).map_err(|error| told(&error))? else {
-                return Err(told(&"answers something else"));
+            let Ok(Report::Echo) = receive(&mut agent.reader) else {
+                return Err(told(&"answers as no agent does; `weir-bench agent` must run there"));
             };
             round = round.min(sent.elapsed());
         }
+        agent.writer.set_read_timeout(None).map_err(|error| told(&error))?;
         agent.one_way = round / 2;
         Ok(agent)
     }
@@ -248,15 +299,22 @@ pub fn run_on_agents(
         let left = start.saturating_duration_since(Instant::now() + agent.one_way);
         send(&mut agent.writer, &Order::Go(left.as_micros() as u64))?;
     }
-    collect(agents, progress)
+    collect(agents, &options.stop, progress)
 }
 
-/// Adds what the agents send until the last has ended.
-fn collect(agents: Vec<Agent>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<RunEnd, String> {
+/// Adds what the agents send until the last has ended. They are told to stop by the end of what is
+/// sent to them, and then send what they have.
+fn collect(
+    agents: Vec<Agent>,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<RunEnd, String> {
     let count = agents.len();
+    let mut writers = Vec::new();
     let (reports_in, reports) = mpsc::channel();
     for mut agent in agents {
         let reports = reports_in.clone();
+        writers.extend(agent.writer.try_clone());
         thread::spawn(move || {
             loop {
                 let report: Result<Report, String> = receive(&mut agent.reader);
@@ -270,7 +328,18 @@ fn collect(agents: Vec<Agent>, progress: &mut dyn FnMut(Progress<'_>)) -> Result
     drop(reports_in);
     let mut run = RunEnd { pinned: true, ..RunEnd::default() };
     let mut open: BTreeMap<u64, (usize, Record)> = BTreeMap::new();
-    while let Ok((name, report)) = reports.recv() {
+    loop {
+        let (name, report) = match reports.recv_timeout(LOOK) {
+            Ok(told) => told,
+            Err(RecvTimeoutError::Timeout) => {
+                if stop.load(Ordering::Relaxed) {
+                    // One that is gone can't be told.
+                    writers.drain(..).for_each(|one| drop(one.shutdown(Shutdown::Write)));
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         match report {
             Ok(Report::Interval(index, remote)) => {
                 let record = Record::from_remote(&remote)?;
@@ -302,6 +371,7 @@ fn add_end(run: &mut RunEnd, end: RunEnd, name: &str) {
         run.partial = Some(format!("agent {name}: {why}"));
     }
     run.examples.extend(end.examples);
+    run.measured_s = run.measured_s.max(end.measured_s);
     run.prefill_failed += end.prefill_failed;
     run.nodelay.0 += end.nodelay.0;
     run.nodelay.1 += end.nodelay.1;

@@ -4,7 +4,7 @@
 //! say has a default.
 
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -39,10 +39,10 @@ pub struct WorkloadArgs {
     #[arg(short = 'P', long)]
     pub depth: Option<u32>,
     /// Seconds that are measured.
-    #[arg(short, long)]
+    #[arg(short, long, allow_negative_numbers = true)]
     pub duration: Option<f64>,
     /// Seconds of load before, which are not measured.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub warmup: Option<f64>,
     /// Does not write all keys first.
     #[arg(long)]
@@ -72,19 +72,24 @@ impl WorkloadArgs {
         let mut set = |key: &str, value: Option<String>| {
             lines.extend(value.map(|value| format!("{key} = {value}")));
         };
-        set("rate", self.rate.map(|rate| format!("{rate:?}")));
+        set("rate", self.rate.map(toml_float));
         set("mode", self.closed.then(|| "\"closed\"".to_owned()));
         set("connections", self.connections.map(|count| count.to_string()));
         set("threads", self.threads.map(|count| count.to_string()));
         set("depth", self.depth.map(|count| count.to_string()));
-        set("duration_s", self.duration.map(|seconds| format!("{seconds:?}")));
-        set("warmup_s", self.warmup.map(|seconds| format!("{seconds:?}")));
+        set("duration_s", self.duration.map(toml_float));
+        set("warmup_s", self.warmup.map(toml_float));
         set("prefill", self.no_prefill.then(|| "false".to_owned()));
         set("protocol", self.protocol.as_ref().map(|name| format!("{name:?}")));
         set("verify", self.verify.as_ref().map(|level| format!("{level:?}")));
         set("seed", self.seed.map(|seed| seed.to_string()));
         change(&settings, &lines)
     }
+}
+
+/// As TOML writes it: `nan`, where Rust writes `NaN`.
+fn toml_float(number: f64) -> String {
+    format!("{number:?}").to_lowercase()
 }
 
 /// Settings with lines of a workload file on top.
@@ -197,6 +202,20 @@ pub struct ReportArgs {
     /// A report with plots, in one file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// Whether the files can be written: a typing error must not be found after the run.
+    pub fn check(&self) -> Result<(), String> {
+        let files = [&self.json, &self.csv, &self.hlog, &self.html];
+        files.into_iter().flatten().try_for_each(|path| check_file(path))
+    }
+}
+
+/// Whether a file can be written. What is in it stays.
+pub fn check_file(path: &Path) -> Result<(), String> {
+    let opened = std::fs::File::options().create(true).append(true).open(path);
+    opened.map(|_| ()).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The form of a plain answer.

@@ -19,6 +19,7 @@ use super::run::{is_stopped, measure};
 use crate::stats::{Estimate, estimate};
 use crate::summary::Summary;
 use crate::verdict::Grade;
+use crate::workload::Settings;
 
 /// Arguments of `compare`.
 #[derive(Debug, Clone, Args)]
@@ -52,6 +53,9 @@ pub struct CompareArgs {
     #[command(flatten)]
     pub generator: GeneratorArgs,
 }
+
+/// An interval needs so many.
+const PAIRS_MIN: usize = 2;
 
 /// What may decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
@@ -176,36 +180,62 @@ fn start(command: Option<&String>, address: &str) -> Result<Option<Started>, Str
 
 /// Carries `compare` out.
 pub fn execute(args: &CompareArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
-    if !(2..=1000).contains(&args.pairs) || !(0.0..=100.0).contains(&args.band) {
+    if !(PAIRS_MIN as u32..=1000).contains(&args.pairs) || !(0.0..=100.0).contains(&args.band) {
         return Err("--pairs must be 2 to 1000, and --band 0 to 100".to_owned());
     }
     let settings = args.workload.settings()?;
+    let mut trials = Trials { args, stop, prefilled: [false; 2], invalid: 0 };
     let mut pairs: Vec<[Summary; 2]> = Vec::new();
-    let mut prefilled = [false; 2];
-    let mut invalid = 0;
+    let mut partial = None;
     for pair in 0..args.pairs {
-        let mut settings = settings.clone();
-        settings.seed = settings.seed.wrapping_add(u64::from(pair) * 7919);
-        let order = if pair % 2 == 0 { [0, 1] } else { [1, 0] };
+        match trials.pair(&settings, pair) {
+            Ok(measured) => pairs.push(measured),
+            Err(why) => {
+                partial = Some(format!("{} of {} pairs were measured: {why}", pair, args.pairs));
+                break;
+            }
+        }
+    }
+    // Fewer tell nothing.
+    if let Some(why) = partial.as_ref().filter(|_| pairs.len() < PAIRS_MIN) {
+        return Err(why.clone());
+    }
+    report(args, &pairs, settings.seed, trials.invalid, partial.as_deref())
+}
+
+struct Trials<'a> {
+    args: &'a CompareArgs,
+    stop: &'a Arc<AtomicBool>,
+    prefilled: [bool; 2],
+    /// Trials whose verdict was INVALID.
+    invalid: u32,
+}
+
+impl Trials<'_> {
+    /// One trial of each server; an error when one of them can't be compared.
+    fn pair(&mut self, settings: &Settings, pair: u32) -> Result<[Summary; 2], String> {
+        let args = self.args;
+        let seed = settings.seed.wrapping_add(u64::from(pair) * 7919);
+        let order = if pair.is_multiple_of(2) { [0, 1] } else { [1, 0] };
         let mut found = [None, None];
         for which in order {
             let (server, command) =
                 [(&args.a, args.a_start.as_ref()), (&args.b, args.b_start.as_ref())][which];
             let _started = start(command, server)?;
-            let mut settings = settings.clone();
-            settings.prefill &= command.is_some() || !prefilled[which];
-            prefilled[which] = true;
-            let options = args.generator.options(server, stop)?;
+            let mut settings = Settings { seed, ..settings.clone() };
+            settings.prefill &= command.is_some() || !self.prefilled[which];
+            self.prefilled[which] = true;
+            let options = args.generator.options(server, self.stop)?;
             let generator = GeneratorArgs { quiet: true, ..args.generator.clone() };
             let summary = measure(&settings, &options, &generator, &ReportArgs::default())?.summary;
-            invalid += u32::from(summary.grade() == Grade::Invalid);
-            if summary.counts.violations_count() > 0 {
-                return Err(format!("{server}: wrong replies: {}", summary.examples.join("; ")));
+            if is_stopped(self.stop) {
+                return Err("interrupted".to_owned());
             }
+            if let Some(fault) = summary.fault() {
+                return Err(format!("{} ({server}): {fault}", ["A", "B"][which]));
+            }
+            self.invalid += u32::from(summary.grade() == Grade::Invalid);
             found[which] = Some(summary);
-        }
-        if is_stopped(stop) {
-            break;
         }
         let [Some(a), Some(b)] = found else { unreachable!("both were measured") };
         if !args.generator.quiet {
@@ -213,9 +243,8 @@ pub fn execute(args: &CompareArgs, stop: &Arc<AtomicBool>) -> Result<Ending, Str
             let ratio = ratio.map_or("few".to_owned(), |ratio| format!("{ratio:.4}"));
             eprintln!("pair {} of {}: B / A = {ratio}", pair + 1, args.pairs);
         }
-        pairs.push([a, b]);
+        Ok([a, b])
     }
-    report(args, &pairs, settings.seed, invalid)
 }
 
 fn report(
@@ -223,6 +252,7 @@ fn report(
     pairs: &[[Summary; 2]],
     seed: u64,
     invalid: u32,
+    partial: Option<&str>,
 ) -> Result<Ending, String> {
     let compared: Vec<Compared> = METRICS
         .iter()
@@ -240,6 +270,7 @@ fn report(
         let value = serde_json::json!({
             "a": args.a, "b": args.b, "pairs": pairs.len(), "band_percent": args.band,
             "metric": args.metric, "decision": primary.decision, "trials_invalid": invalid,
+            "partial": partial,
             "metrics": compared,
         });
         println!("{value:#}");
@@ -265,9 +296,12 @@ fn report(
         if invalid > 0 {
             println!("{invalid} of {} trials were INVALID: see a run's reasons", pairs.len() * 2);
         }
+        if let Some(partial) = partial {
+            println!("NOT WHOLE: {partial}");
+        }
         println!("B is {}", format!("{:?}", primary.decision).to_lowercase());
     }
-    Ok(Ending::Good)
+    Ok(if partial.is_some() { Ending::Bad } else { Ending::Good })
 }
 
 #[cfg(test)]

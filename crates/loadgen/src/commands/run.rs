@@ -59,6 +59,7 @@ pub struct Measured {
 /// Carries `run` out.
 pub fn execute(args: &RunArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
     let settings = args.workload.settings()?;
+    args.report.check()?;
     let options = args.generator.options(&args.server, stop)?;
     let mut measured = collect(&settings, &options, &args.generator, &args.report)?;
     let whole = measured.summary.partial.is_none();
@@ -66,10 +67,10 @@ pub fn execute(args: &RunArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String>
         true => self_check(&mut measured.summary, &options, &args.generator),
         false => Ok(()),
     };
-    // What was measured is kept, whatever became of the check.
+    // What was measured is kept and shown, whatever became of the check and of the files.
+    print!("{}", terminal::summary(&measured.summary));
     write_reports(&args.report, &measured)?;
     checked?;
-    print!("{}", terminal::summary(&measured.summary));
     Ok(if measured.summary.is_failure() { Ending::Bad } else { Ending::Good })
 }
 

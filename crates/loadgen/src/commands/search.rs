@@ -5,16 +5,18 @@
 //! server's limit.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::Ending;
-use super::args::{GeneratorArgs, ReportArgs, WorkloadArgs};
-use super::run::{is_stopped, measure};
+use super::args::{GeneratorArgs, ReportArgs, WorkloadArgs, check_file};
+use super::run::{is_stopped, measure, write};
 use crate::report::{count, duration_if_known};
-use crate::summary::Summary;
+use crate::summary::{Percentiles, SCHEMA, Summary};
 use crate::verdict::Grade;
 use crate::workload::Settings;
 use crate::workload::file::Mode;
@@ -30,6 +32,9 @@ pub struct SearchArgs {
     /// The answer is exact to so many percent.
     #[arg(long, default_value_t = 5.0)]
     pub precision: f64,
+    /// The answer and all trials as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
     /// What the load is. Its duration is that of one trial.
     #[command(flatten)]
     pub workload: WorkloadArgs,
@@ -48,7 +53,8 @@ pub enum Clause {
 }
 
 /// How a trial went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Trial {
     /// The whole interval of each percentile lies below its limit.
     Pass,
@@ -106,6 +112,11 @@ pub fn judge(summary: &Summary, clauses: &[Clause]) -> Trial {
         share if share < 0.99 => take(Trial::Unclear),
         _ => {}
     }
+    // Errors are quick: without a word on them a few are allowed, not many.
+    let allows_errors = clauses.iter().any(|clause| matches!(clause, Clause::Errors(_)));
+    if !allows_errors && summary.fault().is_some() {
+        take(Trial::Fail);
+    }
     for clause in clauses {
         take(match *clause {
             Clause::Errors(limit) => {
@@ -141,9 +152,25 @@ struct Search<'a> {
     settings: Settings,
     clauses: Vec<Clause>,
     stop: &'a Arc<AtomicBool>,
-    trials: u64,
+    runs_count: u64,
+    trials: Vec<Tried>,
+    /// The highest rate that has passed a trial; 0 for none.
+    good: f64,
+    /// The rate that was confirmed.
+    answer: Option<f64>,
     /// The generator's own fault was seen in a trial that failed.
     spoiled: bool,
+}
+
+/// A trial, for the report.
+#[derive(Debug, Serialize)]
+struct Tried {
+    rate: f64,
+    duration_s: f64,
+    result: Trial,
+    achieved_share: f64,
+    response: Percentiles,
+    verdict: Grade,
 }
 
 /// A longer trial is at most so many times as long.
@@ -166,20 +193,37 @@ pub fn execute(args: &SearchArgs, stop: &Arc<AtomicBool>) -> Result<Ending, Stri
     if settings.mode != Mode::Open {
         return Err("a search needs an open load".to_owned());
     }
-    let mut search = Search { args, settings, clauses, stop, trials: 0, spoiled: false };
-    search.run()
+    args.json.as_deref().map_or(Ok(()), check_file)?;
+    let mut search = Search {
+        args,
+        settings,
+        clauses,
+        stop,
+        runs_count: 0,
+        trials: Vec::new(),
+        good: 0.0,
+        answer: None,
+        spoiled: false,
+    };
+    let found = search.run();
+    search.write(found.as_ref().err())?;
+    found.map_err(|why| match search.good {
+        0.0 => format!("the search did not end, and no load has passed: {why}"),
+        good => format!(
+            "the search did not end: {why}; {}/s has passed, which is not confirmed",
+            count(good)
+        ),
+    })
 }
 
 impl Search<'_> {
     fn run(&mut self) -> Result<Ending, String> {
         let peak = self.peak()?;
         println!("closed loop: {}/s at most", count(peak));
-        let mut good = 0.0;
         let mut rate = (peak * 0.1).max(1.0);
         let mut bad = None;
         for _ in 0..CLIMBS_MAX {
             if self.trial(rate)? == Trial::Pass {
-                good = rate;
                 rate *= CLIMB;
             } else {
                 bad = Some(rate);
@@ -187,10 +231,8 @@ impl Search<'_> {
             }
         }
         let Some(mut bad) = bad else { return Err("no load was too much".to_owned()) };
-        if good == 0.0 {
-            good = bad / 16.0;
-        }
-        while bad / good > 1.0 + self.args.precision / 100.0 && !is_stopped(self.stop) {
+        let mut good = if self.good == 0.0 { bad / 16.0 } else { self.good };
+        while bad / good > 1.0 + self.args.precision / 100.0 {
             let middle = (good * bad).sqrt();
             if self.trial(middle)? == Trial::Pass {
                 good = middle;
@@ -208,24 +250,27 @@ impl Search<'_> {
         settings.depth = 1;
         settings.duration_s = settings.duration_s.min(3.0);
         let summary = self.measure(&settings)?;
-        if summary.counts.completed == 0 {
-            return Err("the server answers nothing".to_owned());
+        if summary.counts.completed <= summary.counts.errors {
+            return Err(summary.fault().unwrap_or_default());
         }
         Ok(summary.completed_rate)
     }
 
     fn measure(&mut self, settings: &Settings) -> Result<Summary, String> {
         let mut settings = settings.clone();
-        settings.prefill &= self.trials == 0;
-        settings.seed = settings.seed.wrapping_add(self.trials * 7919);
-        self.trials += 1;
+        settings.prefill &= self.runs_count == 0;
+        settings.seed = settings.seed.wrapping_add(self.runs_count * 7919);
+        self.runs_count += 1;
         let options = self.args.generator.options(&self.args.server, self.stop)?;
         let generator = GeneratorArgs { quiet: true, ..self.args.generator.clone() };
         let summary = measure(&settings, &options, &generator, &ReportArgs::default())?.summary;
-        if summary.counts.violations_count() > 0 {
-            return Err(format!("wrong replies: {}", summary.examples.join("; ")));
+        if is_stopped(self.stop) {
+            return Err("interrupted".to_owned());
         }
-        Ok(summary)
+        match summary.fault() {
+            Some(fault) if summary.counts.violations_count() > 0 => Err(fault),
+            _ => Ok(summary),
+        }
     }
 
     /// One trial; an unclear one is made again, longer, and counts as failed in the end.
@@ -246,7 +291,17 @@ impl Search<'_> {
                 duration_if_known(summary.response.p999_ns),
                 summary.achieved_share * 100.0,
             );
-            if trial != Trial::Pass {
+            self.trials.push(Tried {
+                rate,
+                duration_s: settings.duration_s,
+                result: trial,
+                achieved_share: summary.achieved_share,
+                response: summary.response.clone(),
+                verdict: summary.grade(),
+            });
+            if trial == Trial::Pass {
+                self.good = self.good.max(rate);
+            } else {
                 let own = ["cpu", "slip", "loop", "steal", "run delay"];
                 let found = summary.verdict.findings.iter().find(|finding| {
                     finding.grade == Grade::Invalid && own.contains(&finding.check.as_str())
@@ -256,7 +311,7 @@ impl Search<'_> {
                     println!("           the generator: {}: {}", finding.check, finding.text);
                 }
             }
-            if trial != Trial::Unclear || longer >= LENGTHENED_MAX || is_stopped(self.stop) {
+            if trial != Trial::Unclear || longer >= LENGTHENED_MAX {
                 return Ok(if trial == Trial::Unclear { Trial::Fail } else { trial });
             }
             longer *= 2.0;
@@ -270,10 +325,8 @@ impl Search<'_> {
             for _ in 0..CONFIRMATIONS {
                 passed += u32::from(self.trial(rate)? == Trial::Pass);
             }
-            if is_stopped(self.stop) {
-                return Err("interrupted".to_owned());
-            }
             if passed >= CONFIRMED_MIN {
+                self.answer = Some(rate);
                 let limit = if self.spoiled { "at least " } else { "" };
                 println!(
                     "{limit}{}/s meets {} ({passed} of {CONFIRMATIONS} confirmed){}",
@@ -287,6 +340,15 @@ impl Search<'_> {
         }
         println!("no load meets {} reliably", self.args.slo);
         Ok(Ending::Bad)
+    }
+
+    fn write(&self, fault: Option<&String>) -> Result<(), String> {
+        let Some(path) = &self.args.json else { return Ok(()) };
+        let value = serde_json::json!({
+            "schema": SCHEMA, "slo": self.args.slo, "rate": self.answer,
+            "is_limited_by_generator": self.spoiled, "partial": fault, "trials": self.trials,
+        });
+        write(path, &format!("{value:#}\n"))
     }
 }
 
@@ -316,6 +378,13 @@ mod tests {
         assert_eq!(with(500_000, 900_000), Trial::Pass);
         assert_eq!(with(900_000, 1_100_000), Trial::Unclear);
         assert_eq!(with(1_100_000, 1_200_000), Trial::Fail);
+        // Quick errors are no answers.
+        summary.confidence = vec![Confidence { percent: 99.0, low_ns: 1, high_ns: 2 }];
+        summary.counts.errors = summary.counts.completed / 10;
+        assert_eq!(judge(&summary, &clauses), Trial::Fail);
+        let allowed = [clauses[0], Clause::Errors(0.2)];
+        assert_eq!(judge(&summary, &allowed), Trial::Pass);
+        summary.counts.errors = 0;
         summary.achieved_share = 0.9;
         assert_eq!(judge(&summary, &[]), Trial::Fail);
     }

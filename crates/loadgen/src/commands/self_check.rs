@@ -48,10 +48,15 @@ fn ceiling(
     generator: &GeneratorArgs,
 ) -> Result<f64, String> {
     let plan = Plan::new(settings, 0)?;
-    let depth = if settings.mode == Mode::Closed { plan.depth as u32 } else { 1 };
+    // An open load does not gather, so neither may its ceiling.
+    let (depth, gather) = match settings.mode {
+        Mode::Closed => (plan.depth as u32, settings.gather),
+        _ => (1, 1),
+    };
     let settings = Settings {
         mode: Mode::Closed,
         depth,
+        gather,
         verify: Verify::Off,
         prefill: false,
         must_hit: false,

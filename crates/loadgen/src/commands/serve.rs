@@ -31,13 +31,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "VALUE_SIZE")]
     pub null: Option<usize>,
     /// Each reply leaves so many microseconds after its request.
-    #[arg(long, group = "delays")]
+    #[arg(long, group = "delays", allow_negative_numbers = true)]
     pub delay_us: Option<f64>,
     /// The same with an exponential law of this mean.
-    #[arg(long, group = "delays")]
+    #[arg(long, group = "delays", allow_negative_numbers = true)]
     pub exponential_us: Option<f64>,
     /// Requests are served one after the other, in so many microseconds each.
-    #[arg(long, group = "delays")]
+    #[arg(long, group = "delays", allow_negative_numbers = true)]
     pub queue_us: Option<f64>,
     /// With --queue-us: nothing is served from FROM seconds after the first request, for LENGTH.
     #[arg(long, value_names = ["FROM", "LENGTH"], num_args = 2, requires = "queue_us")]
@@ -49,7 +49,11 @@ pub struct ServeArgs {
 
 fn micros(us: f64) -> Result<Duration, String> {
     let good = (0.0..=1e9).contains(&us);
-    if good { Ok(Duration::from_secs_f64(us / 1e6)) } else { Err(format!("{us}: 0 to 1e9 us")) }
+    if good {
+        Ok(Duration::from_secs_f64(us / 1e6))
+    } else {
+        Err(format!("{us} us: a time must be 0 to 1e9 us"))
+    }
 }
 
 impl ServeArgs {

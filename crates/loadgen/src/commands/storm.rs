@@ -34,7 +34,7 @@ pub struct StormArgs {
     #[arg(short = 'n', long, default_value_t = 1000)]
     pub count: u32,
     /// New connections a second (Poisson); all at once without it.
-    #[arg(short, long)]
+    #[arg(short, long, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// The protocol of the one request.
     #[arg(short, long, value_enum, default_value = "redis")]
@@ -87,12 +87,17 @@ struct Outcome {
     broken: u64,
     timed_out: u64,
     wrong: u64,
+    /// The first wrong reply.
+    example: Option<String>,
 }
 
 /// Carries `storm` out.
 pub fn execute(args: &StormArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
-    if args.count == 0 || args.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e6)) {
-        return Err("--count must be above 0, and --rate above 0 and at most 1e6".to_owned());
+    if args.count == 0 || args.timeout_ms == 0 {
+        return Err("--count and --timeout-ms must be above 0".to_owned());
+    }
+    if let Some(rate) = args.rate.filter(|rate| !(*rate > 0.0 && *rate <= 1e6)) {
+        return Err(format!("--rate {rate}: must be above 0 and at most 1e6 a second"));
     }
     let address = resolve(&args.server)?;
     #[cfg(target_os = "linux")]
@@ -158,6 +163,8 @@ struct Storm<B> {
 
 /// How often time-outs are looked for.
 const CHECK: Duration = Duration::from_millis(20);
+/// Bytes of a wrong reply that are shown.
+const EXAMPLE_SIZE_MAX: usize = 60;
 
 impl<B: EventBase<Socket = OwnedFd>> Storm<B> {
     fn run(&mut self, address: &Address, stop: &AtomicBool) -> std::io::Result<()> {
@@ -226,7 +233,12 @@ impl<B: EventBase<Socket = OwnedFd>> Storm<B> {
                         }
                         self.end(token, |outcome| &mut outcome.answered);
                     }
-                    _ => self.end(token, |outcome| &mut outcome.wrong),
+                    _ => {
+                        let begin = &visitor.reply[..visitor.reply.len().min(EXAMPLE_SIZE_MAX)];
+                        let text = begin.escape_ascii().to_string();
+                        self.outcome.example.get_or_insert(text);
+                        self.end(token, |outcome| &mut outcome.wrong);
+                    }
                 }
             }
             Event::Closed(token) => {
@@ -276,6 +288,9 @@ fn report(outcome: &Outcome, planned: u32, elapsed: Duration) -> Ending {
         outcome.timed_out,
         outcome.wrong,
     );
+    if let Some(example) = &outcome.example {
+        println!("wrong reply: {example:?}; is the protocol right (--protocol)?");
+    }
     for (name, latency) in [("connected", &outcome.connect), ("first reply", &outcome.first_reply)]
     {
         let figures = Percentiles::of(latency);

@@ -6,6 +6,7 @@
 //! open load's intended start times come from the schedule alone, and every request of the measured
 //! time ends in the histograms, answered or not.
 
+mod gathering;
 mod session;
 mod source;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use base::{Buffers, Chain, RecvEnd, SocketError, Time, Token};
 
+use self::gathering::Gathering;
 use self::session::{InFlight, Purpose, Session, State};
 use self::source::Source;
 use crate::arrivals::Arrivals;
@@ -47,11 +49,17 @@ pub enum Action {
 const ISSUED_PER_TURN_MAX: usize = 1024;
 /// Examples of violations that are kept for the report.
 const EXAMPLES_MAX: usize = 16;
+/// Of those at most so many are refusals and lost connections, which must not hide a wrong reply.
+const EXAMPLES_OF_FAILURES_MAX: usize = 4;
 /// The pause before a broken connection is opened again, doubled up to the largest.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A connect that takes longer has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time between two looks at what is due now and then, and where turns wait for several
+/// events: no turn waits longer.
+const CHECK_MAX: Duration = Duration::from_millis(20);
+const CHECK_GATHERING_MAX: Duration = Duration::from_millis(4);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -82,6 +90,7 @@ pub struct Driver {
     is_full: bool,
     full_until: Time,
     next_check: Time,
+    gathering: Gathering,
     /// The clock at the last turn.
     now: Time,
     replies_in_turn: u64,
@@ -119,6 +128,7 @@ impl Driver {
             is_full: false,
             full_until: Time::ZERO,
             next_check: Time::ZERO,
+            gathering: Gathering::new(plan.gather),
             now: Time::ZERO,
             replies_in_turn: 0,
             examples: Vec::new(),
@@ -217,7 +227,8 @@ impl Driver {
         while let Some((t0_ns, op)) =
             self.source.next_unsent(&self.plan, &self.verifier, self.start)
         {
-            if t0_ns >= self.measure_from.as_ns() {
+            // When a run is interrupted, what lies ahead was never due.
+            if (self.measure_from.as_ns()..=now.as_ns()).contains(&t0_ns) {
                 self.record.counts.unsent += 1;
                 self.measure_response(op, now.as_ns().saturating_sub(t0_ns));
             }
@@ -225,9 +236,18 @@ impl Driver {
         self.source = Source::Idle;
     }
 
-    /// A new turn: the time at which its events were found.
+    /// How many events the next turn may wait for: several only while a closed loop is measured, as
+    /// long as they do come (`gather` in a workload).
     #[inline]
-    pub fn begin_turn(&mut self, now: Time) {
+    pub fn events_wanted(&self) -> usize {
+        let gathers = self.source.is_closed() && self.now < self.measure_until;
+        if gathers { self.gathering.wanted() } else { 1 }
+    }
+
+    /// A new turn: the time at which its events were found, and how many there are.
+    #[inline]
+    pub fn begin_turn(&mut self, now: Time, events_count: usize) {
+        self.gathering.handle_turn(events_count, now >= self.next_check);
         self.now = now;
         self.record.counts.batch_max = self.record.counts.batch_max.max(self.replies_in_turn);
         self.replies_in_turn = 0;
@@ -348,6 +368,7 @@ impl Driver {
         chain.recycle(&mut self.buffers);
         let Some(index) = self.find(token) else { return };
         self.sessions[index].sending = false;
+        self.example_of_loss(index, &error.to_string());
         self.broken(index, Some(error));
     }
 
@@ -355,8 +376,14 @@ impl Driver {
     pub fn handle_recv_end(&mut self, token: Token, end: RecvEnd) {
         let Some(index) = self.find(token) else { return };
         match end {
-            RecvEnd::Error(error) => self.broken(index, Some(error)),
-            _ => self.broken(index, None),
+            RecvEnd::Error(error) => {
+                self.example_of_loss(index, &error.to_string());
+                self.broken(index, Some(error));
+            }
+            _ => {
+                self.example_of_loss(index, "closed by the server");
+                self.broken(index, None);
+            }
         }
     }
 
@@ -443,7 +470,10 @@ impl Driver {
                     self.record.counts.hits += u64::from(hits);
                     self.record.counts.misses += u64::from(misses);
                 }
-                Ok(Answer::Refused) => one.failed = true,
+                Ok(Answer::Refused) => {
+                    one.failed = true;
+                    self.example_of_refusal(index, reply);
+                }
                 Ok(_) => {}
                 Err(violation) => {
                     self.violated(index, Some(&one), violation, "");
@@ -503,7 +533,13 @@ impl Driver {
             Purpose::PrefillValue | Purpose::PrefillCounter => {
                 self.prefill_failed += 1;
                 if self.examples.len() < EXAMPLES_MAX {
-                    self.examples.push(format!("prefill of key {}: {reply:?}", one.request.key));
+                    let key = one.request.key;
+                    self.examples.push(match reply {
+                        Reply::Error(text) => {
+                            format!("prefill of key {key}: {}", String::from_utf8_lossy(text))
+                        }
+                        _ => format!("prefill of key {key}: {reply:?}"),
+                    });
                 }
             }
         }
@@ -690,6 +726,28 @@ impl Driver {
         self.examples.push(format!("connection {index}: {about}: {text} {detail}"));
     }
 
+    /// Why a connection with something in flight is lost.
+    #[cold]
+    fn example_of_loss(&mut self, index: usize, why: &str) {
+        let session = &self.sessions[index];
+        let count = session.in_flight.len();
+        let is_news = session.state != State::Closing && count > 0;
+        if is_news && self.examples.len() < EXAMPLES_OF_FAILURES_MAX {
+            self.examples.push(format!("connection {index}: {why}, with {count} in flight"));
+        }
+    }
+
+    #[cold]
+    fn example_of_refusal(&mut self, index: usize, reply: Reply<'_>) {
+        if self.examples.len() < EXAMPLES_OF_FAILURES_MAX {
+            let text = match reply {
+                Reply::Error(text) => String::from_utf8_lossy(text).into_owned(),
+                _ => format!("{reply:?}"),
+            };
+            self.examples.push(format!("connection {index}: refused: {text}"));
+        }
+    }
+
     /// The connection can't be used any more: what was in flight is lost.
     fn broken(&mut self, index: usize, error: Option<SocketError>) {
         if self.sessions[index].state == State::Closing {
@@ -741,7 +799,8 @@ impl Driver {
     fn check_times(&mut self) {
         let now = self.now;
         let timeout = self.plan.timeout;
-        let step = (timeout / 16).clamp(Duration::from_millis(1), Duration::from_millis(20));
+        let step_max = if self.plan.gather > 1 { CHECK_GATHERING_MAX } else { CHECK_MAX };
+        let step = (timeout / 16).clamp(Duration::from_millis(1), step_max);
         self.next_check = now + step;
         for index in 0..self.sessions.len() {
             let session = &mut self.sessions[index];
@@ -760,6 +819,7 @@ impl Driver {
                         one.t2_ns > 0 && now.since(Time::from_ns(one.t2_ns)) >= timeout
                     };
                     if session.in_flight.front().is_some_and(late) {
+                        self.example_of_loss(index, &format!("no reply for {timeout:?}"));
                         self.broken(index, Some(SocketError::TimedOut));
                     }
                 }

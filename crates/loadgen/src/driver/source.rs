@@ -161,6 +161,12 @@ impl Source {
         matches!(self, Source::Prefill { .. } | Source::Closed { .. })
     }
 
+    /// Requests begin when others end, and are part of the load.
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Source::Closed { .. })
+    }
+
     /// Nothing will come any more.
     pub(super) fn is_exhausted(&self, now: Time, until: Time) -> bool {
         match self {

@@ -242,8 +242,11 @@ fn how(out: &mut String, summary: &Summary) {
 }
 
 /// Latency against offered load.
-pub fn curve(name: &str, runs: &[Summary]) -> String {
+pub fn curve(name: &str, runs: &[Summary], partial: Option<&str>) -> String {
     let mut out = head(&format!("weir-bench: latency against load, {}", name));
+    if let Some(partial) = partial {
+        let _ = write!(out, "<p>Not whole: {}</p>", escape(partial));
+    }
     let line = |name: &str, colour, value: &dyn Fn(&Summary) -> Option<f64>| Line {
         name: name.to_owned(),
         colour,
@@ -312,7 +315,7 @@ mod tests {
         let text = run(&summary, &total);
         assert!(!text.contains("<script>") && !text.contains("http"));
         assert!(text.contains("VALID") && text.matches("<svg").count() == 3);
-        let text = curve("x", &[summary.clone(), summary]);
+        let text = curve("x", &[summary.clone(), summary], None);
         assert_eq!(text.matches("<svg").count(), 2);
     }
 }

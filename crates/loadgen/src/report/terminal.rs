@@ -100,7 +100,7 @@ pub fn summary(summary: &Summary) -> String {
     let counts = &summary.counts;
     let _ = writeln!(
         out,
-        "{}  {} on {} ({}), {} connections, {} deep, {} threads{}",
+        "{}  {} on {} ({}), {} connections, {} deep, {} threads{}{}",
         grade.text(),
         summary.settings.name,
         summary.address,
@@ -108,6 +108,10 @@ pub fn summary(summary: &Summary) -> String {
         summary.settings.connections,
         summary.depth,
         summary.settings.threads,
+        match summary.gather {
+            0 | 1 => String::new(),
+            gather => format!(", gathering {gather}"),
+        },
         if summary.machines > 1 {
             format!(", {} machines", summary.machines)
         } else {
@@ -137,16 +141,7 @@ pub fn summary(summary: &Summary) -> String {
         counts.reconnects,
         summary.hit_rate.map_or("-".to_owned(), |rate| format!("{:.2} %", rate * 100.0)),
     );
-    let _ =
-        writeln!(out, "verified {} replies, wrong {}", counts.verified, counts.violations_count());
-    for (violation, count) in VIOLATIONS.iter().zip(counts.violations) {
-        if count > 0 {
-            let _ = writeln!(out, "  {count} x {}", violation.text());
-        }
-    }
-    for example in summary.examples.iter().take(5) {
-        let _ = writeln!(out, "  e.g. {example}");
-    }
+    replies(&mut out, summary);
     table(&mut out, summary);
     let _ = writeln!(
         out,
@@ -158,6 +153,28 @@ pub fn summary(summary: &Summary) -> String {
         ratio(counts.completed, counts.receives),
     );
     out
+}
+
+fn replies(out: &mut String, summary: &Summary) {
+    let counts = &summary.counts;
+    let _ =
+        writeln!(out, "verified {} replies, wrong {}", counts.verified, counts.violations_count());
+    for (violation, count) in VIOLATIONS.iter().zip(counts.violations) {
+        if count > 0 {
+            let _ = writeln!(out, "  {count} x {}", violation.text());
+        }
+    }
+    if counts.unsent > 0 {
+        let _ = writeln!(
+            out,
+            "  {} requests were due and never sent: the rate is more than the server and these \
+             connections take; a lower --rate, more --connections or a larger --depth is needed",
+            counts.unsent
+        );
+    }
+    for example in summary.examples.iter().take(5) {
+        let _ = writeln!(out, "  e.g. {example}");
+    }
 }
 
 fn ratio(a: u64, b: u64) -> f64 {

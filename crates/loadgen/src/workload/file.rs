@@ -186,6 +186,9 @@ pub struct Settings {
     pub threads: u32,
     /// Requests in flight a connection; 0 chooses 1 for closed and 256 for open.
     pub depth: u32,
+    /// Replies that a turn of a closed loop may wait for, on each thread: more of them cost the
+    /// generator less. 0 chooses an eighth of the thread's connections, at most 16.
+    pub gather: u32,
     /// Seconds that are measured.
     pub duration_s: f64,
     /// Seconds before, which are not.
@@ -219,6 +222,7 @@ impl Default for Settings {
             connections: 16,
             threads: 1,
             depth: 0,
+            gather: 0,
             duration_s: 10.0,
             warmup_s: 1.0,
             prefill: true,

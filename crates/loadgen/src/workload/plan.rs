@@ -23,6 +23,10 @@ pub const CONNECTIONS_MAX: u32 = 60_000;
 pub const THREADS_MAX: u32 = 256;
 /// In flight on one connection.
 pub const DEPTH_MAX: u32 = 1 << 20;
+/// Events that one turn may wait for.
+pub const GATHER_MAX: u32 = 1024;
+/// And when nothing is said.
+const GATHER_CHOSEN_MAX: u32 = 16;
 
 /// The part of the whole load that one thread makes: `index` of `count`, over all machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub struct Plan {
     pub values: Values,
     /// Requests in flight a connection.
     pub depth: usize,
+    /// Events that a turn may wait for; 1 but for a closed loop.
+    pub gather: usize,
     /// See [`Settings::timeout_ms`].
     pub timeout: Duration,
     /// See [`Settings::warmup_s`].
@@ -106,6 +112,7 @@ impl Plan {
             multi: Sampler::new(&settings.multi, MULTI_MAX),
             values: Values::new(run),
             depth,
+            gather: gather(settings),
             timeout: Duration::from_secs_f64(settings.timeout_ms / 1e3),
             warmup: Duration::from_secs_f64(settings.warmup_s),
             duration: Duration::from_secs_f64(settings.duration_s),
@@ -158,6 +165,17 @@ impl Plan {
     }
 }
 
+/// Never more than a thread's connections, each of which has at least one reply to come.
+fn gather(settings: &Settings) -> usize {
+    let connections = settings.connections / settings.threads;
+    let most = match (settings.mode, settings.gather) {
+        (Mode::Open | Mode::PartlyOpen { .. }, _) => 1,
+        (Mode::Closed, 0) => (connections / 8).min(GATHER_CHOSEN_MAX),
+        (Mode::Closed, asked) => asked.min(connections),
+    };
+    most.max(1) as usize
+}
+
 fn load_replay(settings: &Settings) -> Result<Vec<f64>, String> {
     let Arrival::Replay { file, .. } = &settings.arrival else {
         return Ok(Vec::new());
@@ -203,6 +221,7 @@ fn faults(settings: &Settings) -> Vec<String> {
         ("connections", settings.connections, 1, CONNECTIONS_MAX),
         ("threads", settings.threads, 1, THREADS_MAX),
         ("depth", settings.depth, 0, DEPTH_MAX),
+        ("gather", settings.gather, 0, GATHER_MAX),
     ];
     for (name, value, low, high) in ranges {
         must((low..=high).contains(&value), format!("{name} = {value}: must be {low} to {high}"));
@@ -262,6 +281,20 @@ fn law_faults(settings: &Settings) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::workload::keys::Popularity;
+
+    #[test]
+    fn only_a_closed_loop_gathers_and_never_more_than_a_thread_has_connections() {
+        let gather = |mode, connections, threads, gather| {
+            let settings = Settings { mode, connections, threads, gather, ..Settings::default() };
+            Plan::new(&settings, 0).expect("possible").gather
+        };
+        assert_eq!(gather(Mode::Open, 400, 1, 0), 1);
+        assert_eq!(gather(Mode::Open, 400, 1, 9), 1);
+        assert_eq!(gather(Mode::Closed, 50, 1, 0), 6);
+        assert_eq!(gather(Mode::Closed, 50, 4, 0), 1);
+        assert_eq!(gather(Mode::Closed, 1000, 1, 0), 16);
+        assert_eq!(gather(Mode::Closed, 4, 1, 100), 4);
+    }
 
     #[test]
     fn impossible_settings_are_told_all_at_once() {

@@ -112,7 +112,7 @@ impl<S: Server> World<S> {
         let deadline_ns = self.driver.deadline().as_ns();
         let next_ns = self.events.peek().map_or(u64::MAX, |event| event.0.0);
         self.now_ns = deadline_ns.min(next_ns).max(self.now_ns).next_multiple_of(self.step_ns);
-        self.driver.begin_turn(Time::from_ns(self.now_ns));
+        self.driver.begin_turn(Time::from_ns(self.now_ns), 1);
         while self.events.peek().is_some_and(|event| event.0.0 <= self.now_ns) {
             let Reverse((_, _, token, happening)) = self.events.pop().expect("peeked");
             match happening {
