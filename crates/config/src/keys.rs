@@ -300,6 +300,14 @@ pub(crate) const OWN_ROWS: &[Row] = &[
         reason: "a client that sends nothing for a minute in the middle of a request is gone",
     },
     Row {
+        name: "allow_flush",
+        kind: Kind::Flag(|pool, on| pool.allow_flush = on),
+        default: Default::Value("false"),
+        doc: "whether clients may empty every server of the pool: FLUSHALL and FLUSHDB of Redis, \
+              flush_all of memcached; with false they get an error",
+        reason: "the servers are everybody's, and one command of one client empties all of them",
+    },
+    Row {
         name: "slow_threshold_ms",
         kind: Kind::Number {
             unit: Some("ms"),

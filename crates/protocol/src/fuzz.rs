@@ -388,6 +388,10 @@ pub(crate) mod slow {
                 count == 3 && key(&words[1]) && rest.is_empty()
             }
             "version" => count == 1 && rest.is_empty(),
+            "flush_all" => {
+                let delayed = count == 2 && number::<i32>(text(1)?).is_some();
+                (count == 1 || delayed) && rest.is_empty()
+            }
             _ => false,
         };
         good.then_some(words)
@@ -411,7 +415,9 @@ pub(crate) mod slow {
 
     /// The classes of responses that one may be by its last line.
     pub(crate) fn memcache_classes(word: &[u8], blocks_count: usize) -> u8 {
-        use crate::memcache::commands::class::{DELETED, NUMBER, STORED, TOUCHED, VALUES, VERSION};
+        use crate::memcache::commands::class::{
+            DELETED, NUMBER, OK, STORED, TOUCHED, VALUES, VERSION,
+        };
         match std::str::from_utf8(word).expect("the last line is text") {
             _ if blocks_count > 0 => VALUES,
             "ERROR" | "CLIENT_ERROR" | "SERVER_ERROR" => u8::MAX,
@@ -421,7 +427,8 @@ pub(crate) mod slow {
             "DELETED" => DELETED,
             "TOUCHED" => TOUCHED,
             "VERSION" => VERSION,
-            "OK" | "RESET" => 0,
+            "OK" => OK,
+            "RESET" => 0,
             _ => NUMBER,
         }
     }

@@ -397,6 +397,9 @@ pub struct Command {
     pub index: u16,
     /// Whether it may change data; such a request is never sent twice.
     pub writes: bool,
+    /// Whether it empties every server. It is for whoever may decide that to let it through, or to
+    /// answer with [`Protocol::flush_refused`].
+    pub flushes: bool,
 }
 
 /// How the responses to the parts of a split request become one; made by [`Protocol::plan_join`].
@@ -641,6 +644,15 @@ impl Protocol {
         });
         out.extend_from_slice(text.as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The answer to a command that [`Command::flushes`] where that is not allowed. It names the
+    /// key of the configuration that would allow it.
+    pub fn flush_refused(self) -> &'static [u8] {
+        match self {
+            Protocol::Redis => b"-ERR flushing is not allowed (allow_flush is false)\r\n",
+            Protocol::Memcache => b"CLIENT_ERROR flush_all not allowed (allow_flush is false)\r\n",
+        }
     }
 
     /// The answer to a request of a client that has not given the password.

@@ -47,13 +47,16 @@ const FORMS: &[(&str, &str)] = &[
     ("key flags exptime bytes unique [noreply]", " 1 0 0 0 1\r\n"),
 ];
 
-/// What is not for lines of many keys.
-const FORMS_OF_ONE_KEY: &[(&str, &str, &str)] = &[
+/// What has a form of its own.
+const OWN_FORMS: &[(&str, &str, &str)] = &[
     ("delete", "key [0] [noreply]", " 1"),
     ("incr", "key delta [noreply]", " 1 1"),
     ("decr", "key delta [noreply]", " 1 1"),
     ("touch", "key exptime [noreply]", " 1 1"),
+    ("flush_all", "[delay] [noreply]", " 1"),
 ];
+
+const FLUSHED: &str = "every server, with `allow_flush` only";
 
 /// The most arguments, the name counted, that are tried.
 const ARGUMENTS_MAX: usize = 12;
@@ -129,7 +132,8 @@ fn place(name: &str, least: usize) -> String {
     let splits = (least..least + 3).any(|count| matches!(parse_plain(name, count), Outcome::Split));
     match parse_plain(name, least) {
         _ if splits => "each key to its owner, replies joined".to_owned(),
-        Outcome::Split | Outcome::Everywhere => unreachable!("seen above"),
+        Outcome::Everywhere => FLUSHED.to_owned(),
+        Outcome::Split => unreachable!("seen above"),
         Outcome::Dedicated(Tie::Waits) => format!("owner of the keys, {OWN_CONNECTION}"),
         Outcome::Dedicated(Tie::Listens) => {
             format!("owner of the key `placeholder`, {OWN_CONNECTION}")
@@ -175,7 +179,7 @@ fn memcache_rows() -> Vec<String> {
     };
     let row = |command: &Command| {
         let name = command.name;
-        let own = FORMS_OF_ONE_KEY.iter().find(|(of, ..)| *of == name);
+        let own = OWN_FORMS.iter().find(|(of, ..)| *of == name);
         let (form, sample) = match own {
             Some((_, form, sample)) => (*form, *sample),
             None => *FORMS.iter().find(|(_, sample)| is_request(name, sample)).unwrap(),
@@ -183,6 +187,7 @@ fn memcache_rows() -> Vec<String> {
         assert!(is_request(name, sample), "{name}{sample}");
         let place = match (parse_line(&format!("{name}{sample}\r\n")), form.ends_with("...")) {
             (Outcome::Any, _) => "owner of the key `placeholder`",
+            (Outcome::Everywhere, _) => FLUSHED,
             (_, false) => "owner of the key",
             (_, true) => {
                 let more = parse_line(&format!("{name}{sample} 2\r\n"));

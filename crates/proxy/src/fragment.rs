@@ -161,7 +161,9 @@ impl Proxy {
         None
     }
 
-    /// Sends a request that is about no key to every server of the pool, as it is.
+    /// Sends a request that is about no key to every server of the pool, as it is, unless it would
+    /// empty them and the pool does not allow that. A server that can't be asked fails the whole:
+    /// what must be done everywhere is not done.
     #[cold]
     pub(crate) fn send_everywhere(
         &mut self,
@@ -172,6 +174,11 @@ impl Proxy {
     ) {
         let pool_index = self.clients.at(client.index).pool as usize;
         let pool = &mut self.pools[pool_index];
+        if request.command.flushes && !pool.options.allow_flush {
+            pool.stats.client_faults += 1;
+            let refusal = pool.options.protocol.flush_refused().to_vec();
+            return self.complete_with(index, Reply::Bytes(refusal));
+        }
         let servers_count = pool.retired_index();
         let wire = request.bytes(frame, &self.scratch);
         let parts = self.spare_parts.take(servers_count, |used| {

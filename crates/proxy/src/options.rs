@@ -95,6 +95,8 @@ pub struct PoolOptions {
     pub password: Option<Vec<u8>>,
     /// The database selected on each server connection. Default 0.
     pub database: u32,
+    /// Whether clients may empty every server of the pool. Default false: others share them.
+    pub allow_flush: bool,
     /// Sizes of requests and responses.
     pub limits: Limits,
     /// Requests of one client that may be on their way. Beyond it no more of its bytes are parsed.
@@ -175,6 +177,7 @@ impl PoolOptions {
             client_connections_max: 0,
             password: None,
             database: 0,
+            allow_flush: false,
             limits: Limits::default(),
             client_requests_inflight_max: 1024,
             client_output_high_water: 1 << 20,

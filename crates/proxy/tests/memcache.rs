@@ -121,3 +121,41 @@ fn a_value_that_a_multi_get_did_not_ask_for_never_reaches_the_client() {
     let reply = rig.take(client);
     assert!(reply.starts_with("SERVER_ERROR") && !reply.contains("secret"), "{reply}");
 }
+
+#[test]
+fn a_flush_goes_to_every_server_and_in_silence_if_asked_for() {
+    let mut options = pool(Protocol::Memcache, 2);
+    options.allow_flush = true;
+    let mut rig = Rig::new(options);
+    let client = rig.client();
+    rig.feed(client, b"flush_all 5\r\nflush_all noreply\r\nversion\r\n");
+    let (first, second) = (rig.server(0), rig.server(1));
+    let taken = [rig.take(first), rig.take(second)];
+    let flushes = "flush_all 5\r\nflush_all\r\n";
+    assert!(taken.iter().all(|bytes| bytes.starts_with(flushes)), "{taken:?}");
+    let version = usize::from(taken[1].ends_with("version\r\n"));
+    for (index, server) in [first, second].into_iter().enumerate() {
+        let version = if index == version { b"VERSION 1\r\n".as_slice() } else { b"" };
+        rig.feed(server, &[b"OK\r\nOK\r\n", version].concat());
+    }
+    assert_eq!(rig.take(client), "OK\r\nVERSION 1\r\n");
+    assert_eq!(rig.proxy.buffered_bytes(), 0);
+}
+
+#[test]
+fn a_flush_that_is_not_allowed_reaches_no_server_and_names_the_key_that_would_allow_it() {
+    let mut rig = rig(2);
+    let client = rig.client();
+    rig.feed(client, b"get a\r\nflush_all\r\nflush_all noreply\r\nflush_all 9\r\n");
+    rig.advance(std::time::Duration::from_millis(1));
+    assert_eq!(rig.proxy.server_connections_count(), 1, "that of the get");
+    let owner = (0..2).find(|index| rig.has_server(*index)).unwrap();
+    let server = rig.server(owner);
+    assert_eq!(rig.take(server), "get a\r\n");
+    rig.feed(server, b"END\r\n");
+    let refused = "CLIENT_ERROR flush_all not allowed (allow_flush is false)\r\n";
+    assert_eq!(rig.take(client), format!("END\r\n{refused}{refused}"));
+    assert!(!rig.is_closed(client));
+    assert_eq!(rig.proxy.stats().pools[0].client_faults, 3);
+    assert_eq!(rig.proxy.buffered_bytes(), 0);
+}

@@ -47,13 +47,18 @@ const WAITING: &str = "\
 
 /// Requests that the proxy refuses.
 const REFUSED: &str = "\
-    acl x; bgrewriteaof; bgsave; dbsize; debug x; failover; flushall; flushdb; function x; keys \
-    x; lastsave; latency x; migrate x x x x x; module x; monitor; pfdebug x x; pfselftest; \
+    acl x; bgrewriteaof; bgsave; dbsize; debug x; failover; function x; keys x; lastsave; latency x; migrate x x x x x; module x; monitor; pfdebug x x; pfselftest; \
     psync x x; randomkey; replconf; replicaof x x; restore-asking x x x; role; save; scan x; \
     shutdown; slaveof x x; slowlog x; swapdb x x; sync; wait x x";
 
 /// Requests that every server of the pool gets.
 const EVERYWHERE: &str = "script load x; script exists 0123";
+
+/// The same, where a pool allows it.
+const FLUSHES: &str = "flushall; flushall async; flushdb";
+
+/// The same of memcached.
+pub const MEMCACHE_FLUSHES: [&str; 2] = ["flush_all", "flush_all -1"];
 
 /// Requests that the proxy answers itself, whatever it says.
 const OWN: &str = "\
@@ -67,6 +72,8 @@ pub enum Fate {
     Forwarded,
     /// Every server gets it.
     Everywhere,
+    /// Every server gets it, or the proxy says that it can't be done.
+    Flush,
     /// The proxy says that it can't be done.
     Refused,
     /// The proxy answers.
@@ -90,7 +97,12 @@ fn all() -> impl Iterator<Item = (&'static str, Fate)> {
     let forwarded = forwarded.map(|line| (line, Fate::Forwarded));
     let refused = lines(REFUSED).map(|line| (line, Fate::Refused));
     let everywhere = lines(EVERYWHERE).map(|line| (line, Fate::Everywhere));
-    forwarded.chain(everywhere).chain(refused).chain(lines(OWN).map(|line| (line, Fate::Own)))
+    let flushes = lines(FLUSHES).map(|line| (line, Fate::Flush));
+    forwarded
+        .chain(everywhere)
+        .chain(flushes)
+        .chain(refused)
+        .chain(lines(OWN).map(|line| (line, Fate::Own)))
 }
 
 /// Which word of a request is the key that decides where it goes. For a command that is not here it
@@ -125,9 +137,10 @@ pub fn is_of_channels(name: &[u8]) -> bool {
     line_of(OF_CHANNELS, name).is_some()
 }
 
-/// Whether every server gets the requests of a command of Redis.
+/// Whether every server gets the requests of a command.
 pub fn goes_everywhere(name: &[u8]) -> bool {
-    line_of(EVERYWHERE, name).is_some()
+    line_of(EVERYWHERE, name).or(line_of(FLUSHES, name)).is_some()
+        || MEMCACHE_FLUSHES[0].as_bytes() == name
 }
 
 fn line_of(lines: &'static str, name: &[u8]) -> Option<&'static str> {

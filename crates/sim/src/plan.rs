@@ -414,6 +414,7 @@ fn draw_pool(random: &mut Random, index: usize, first: usize, fault_free: bool) 
     options.hash_tag = random.chance(300).then(|| HashTag::new(b'{', b'}'));
     options.server_connections_per_worker = random.pick(&[1, 1, 1, 2, 3]);
     options.preconnect = random.chance(200);
+    options.allow_flush = random.chance(500);
     if protocol == Protocol::Redis {
         options.password = random.chance(150).then(|| b"secret".to_vec());
         options.database = random.pick(&[0, 0, 0, 3]);

@@ -486,7 +486,7 @@ fn units_of(
                 (pair[0].clone(), unit, reply.to_vec())
             })
             .collect(),
-        (Protocol::Redis, _) if commands::goes_everywhere(name) => {
+        _ if commands::goes_everywhere(name) => {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             vec![(Vec::new(), unit(pool, &words), reply.to_vec())]
         }

@@ -329,11 +329,12 @@ impl Writer<'_> {
         }
         let bytes = redis_array(&words);
         let unit = unit(self.pool, &words);
+        let pool = &self.plan.pools[self.pool];
         let (expect, units) = match fate {
             Fate::Forwarded => (Expect::Single(unit.clone()), vec![unit]),
-            Fate::Everywhere => {
-                let servers_count = self.plan.pools[self.pool].servers_count;
-                (Expect::Single(unit.clone()), vec![unit; servers_count])
+            Fate::Flush if !pool.options.allow_flush => (Expect::Error, Vec::new()),
+            Fate::Everywhere | Fate::Flush => {
+                (Expect::Single(unit.clone()), vec![unit; pool.servers_count])
             }
             Fate::Refused => (Expect::Error, Vec::new()),
             Fate::Own => (Expect::Own, Vec::new()),
@@ -385,6 +386,9 @@ impl Writer<'_> {
                 tie: Tie::None,
             };
         }
+        if random.chance(10) {
+            return self.memcache_flush(random);
+        }
         let reads = random.pick(&["get", "get", "get", "gets", "gat", "gats"]);
         let is_many = random.chance(self.plan.client.multi_pm);
         if is_many || random.chance(400) {
@@ -396,6 +400,18 @@ impl Writer<'_> {
             return self.memcache_read(reads, count, random);
         }
         self.memcache_write(random)
+    }
+
+    fn memcache_flush(&self, random: &mut Random) -> Request {
+        let line = random.pick(&commands::MEMCACHE_FLUSHES);
+        let unit = unit(self.pool, &line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        let pool = &self.plan.pools[self.pool];
+        let (expect, units) = match pool.options.allow_flush {
+            true => (Expect::Single(unit.clone()), vec![unit; pool.servers_count]),
+            false => (Expect::Error, Vec::new()),
+        };
+        let bytes = format!("{line}\r\n").into_bytes();
+        Request { bytes, expect, units, may_be_refused: false, tie: Tie::None }
     }
 
     fn memcache_read(&self, name: &str, count: u64, random: &mut Random) -> Request {
@@ -505,7 +521,7 @@ pub(crate) fn draws_redis(name: &str) -> bool {
 /// Whether a command of memcached is drawn.
 #[cfg(test)]
 pub(crate) fn draws_memcache(name: &str) -> bool {
-    let reads = ["get", "gets", "gat", "gats", "version"];
+    let reads = ["get", "gets", "gat", "gats", "version", "flush_all"];
     MEMCACHE_WRITES.contains(&name) || reads.contains(&name)
 }
 
@@ -654,7 +670,7 @@ static MEMCACHE_MALFORMED: [(&[u8], Expect); 15] = [
     (b"set k 4294967296 0 1\r\na\r\n", Expect::Error),
     (b"\r\n", Expect::Error),
     (b"GET a\r\n", Expect::Error),
-    (b"flush_all\r\n", Expect::Error),
+    (b"flush_all x\r\n", Expect::Error),
     (b"verbosity x\r\n", Expect::Error),
     (b"set k 0 0 99999999999\r\n", Expect::Fatal),
     (b"\x80\x01\0\0\0\0", Expect::Fatal),

@@ -91,7 +91,7 @@ const CLI: &[(&[&str], &str)] = &[
     (&["rpush", "9:list", "a", "b"], "2"),
     (&["lrange", "9:list", "0", "-1"], "a\nb"),
     (&["incr", "9:list"], "WRONGTYPE Operation against a key holding the wrong kind of value"),
-    (&["flushall"], "ERR 'flushall' is not supported by the proxy"),
+    (&["flushall"], "ERR flushing is not allowed (allow_flush is false)"),
     (&["del", "9:list", "2:plum", "3:fig"], "3"),
 ];
 

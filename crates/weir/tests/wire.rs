@@ -110,7 +110,8 @@ type Own = (&'static str, &'static str, bool);
 /// limit that servers do not have.
 const OWN_REDIS: &[Own] = &[
     ("KEYS *", "-ERR 'keys' is not supported by the proxy\r\n", false),
-    ("FLUSHALL", "-ERR 'flushall' is not supported by the proxy\r\n", false),
+    ("FLUSHALL", "-ERR flushing is not allowed (allow_flush is false)\r\n", false),
+    ("flushdb async", "-ERR flushing is not allowed (allow_flush is false)\r\n", false),
     ("MULTI", "-ERR 'multi' is not supported by the proxy\r\n", false),
     ("BLPOP k0 0", "-ERR 'blpop' is not supported by the proxy\r\n", false),
     ("SUBSCRIBE news", "-ERR 'subscribe' is not supported by the proxy\r\n", false),
@@ -122,7 +123,7 @@ const OWN_REDIS: &[Own] = &[
 ];
 
 const OWN_MEMCACHED: &[Own] = &[
-    ("flush_all", "CLIENT_ERROR flush_all not allowed\r\n", false),
+    ("flush_all", "CLIENT_ERROR flush_all not allowed (allow_flush is false)\r\n", false),
     ("stats", "ERROR\r\n", false),
     ("mg k0 v", "ERROR\r\n", false),
     ("verbosity 1", "OK\r\n", false),

@@ -18,6 +18,8 @@ pub(crate) enum Shape {
     Touch,
     /// `name`, to any server.
     Version,
+    /// `name [delay] [noreply]`, to every server.
+    Flush,
 }
 
 /// What a response may be, as bits. Errors may always be.
@@ -34,6 +36,8 @@ pub(crate) mod class {
     pub(crate) const NUMBER: u8 = 16;
     /// VERSION.
     pub(crate) const VERSION: u8 = 32;
+    /// OK.
+    pub(crate) const OK: u8 = 64;
     /// An error.
     pub(crate) const ALL: u8 = u8::MAX;
 }
@@ -63,10 +67,13 @@ pub(crate) fn find(name: &[u8]) -> Option<usize> {
 pub(crate) static ROWS: [Row; ROWS_COUNT] = TABLE;
 
 static COMMANDS: [Command; ROWS_COUNT] = {
-    let mut commands = [const { Command { name: "", index: 0, writes: false } }; ROWS_COUNT];
+    const NONE: Command = Command { name: "", index: 0, writes: false, flushes: false };
+    let mut commands = [NONE; ROWS_COUNT];
     let mut i = 0;
     while i < ROWS_COUNT {
-        commands[i] = Command { name: TABLE[i].name, index: i as u16, writes: TABLE[i].writes };
+        let Row { name, writes, shape, .. } = TABLE[i];
+        let flushes = matches!(shape, Shape::Flush);
+        commands[i] = Command { name, index: i as u16, writes, flushes };
         i += 1;
     }
     commands
@@ -78,7 +85,7 @@ const fn row(name: &'static str, shape: Shape, class: u8, writes: bool) -> Row {
 
 const READ: bool = false;
 const WRITE: bool = true;
-const ROWS_COUNT: usize = 15;
+const ROWS_COUNT: usize = 16;
 
 #[rustfmt::skip]
 pub(crate) const TABLE: [Row; ROWS_COUNT] = [
@@ -97,6 +104,7 @@ pub(crate) const TABLE: [Row; ROWS_COUNT] = [
     row("append", Shape::Store { unique: false }, class::STORED, WRITE),
     row("prepend", Shape::Store { unique: false }, class::STORED, WRITE),
     row("version", Shape::Version, class::VERSION, READ),
+    row("flush_all", Shape::Flush, class::OK, WRITE),
 ];
 
 #[cfg(test)]

@@ -65,6 +65,22 @@ enum Fault<'a> {
     Text(&'a str),
 }
 
+const UNEXPECTED: Fault<'static> = Fault::Text("unexpected response to a part of the request");
+
+impl Fault<'_> {
+    /// Appends the line that tells of it.
+    fn push(self, out: &mut Vec<u8>) {
+        match self {
+            Fault::Answered(line) => out.extend_from_slice(line),
+            Fault::Text(text) => {
+                out.extend_from_slice(b"SERVER_ERROR ");
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+}
+
 impl<'a> Cursor<'a> {
     fn new(part: &Part<'a>) -> Cursor<'a> {
         match *part {
@@ -90,7 +106,7 @@ impl<'a> Cursor<'a> {
                 Fault::Text("a server answered a key that was not asked for")
             }
             (None, rest) if is_error(rest) => Fault::Answered(rest),
-            (None, _) => Fault::Text("unexpected response to a part of the request"),
+            (None, _) => UNEXPECTED,
         })
     }
 }
@@ -98,6 +114,9 @@ impl<'a> Cursor<'a> {
 /// See [`crate::Protocol::join`]. When a part has failed, what the others have found is sent, and
 /// the first error stands in the place of the end.
 pub(crate) fn join(plan: &Plan, parts: &[Part<'_>], out: &mut Vec<u8>) {
+    if plan.keys.is_empty() {
+        return join_ok(parts, out);
+    }
     let mut cursors: Vec<Cursor<'_>> = parts.iter().map(Cursor::new).collect();
     for &(key, part) in &plan.keys {
         let key = &plan.key_bytes[key.range()];
@@ -107,12 +126,17 @@ pub(crate) fn join(plan: &Plan, parts: &[Part<'_>], out: &mut Vec<u8>) {
     }
     match cursors.iter().find_map(Cursor::fault) {
         None => out.extend_from_slice(b"END\r\n"),
-        Some(Fault::Answered(line)) => out.extend_from_slice(line),
-        Some(Fault::Text(text)) => {
-            out.extend_from_slice(b"SERVER_ERROR ");
-            out.extend_from_slice(text.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+        Some(fault) => fault.push(out),
+    }
+}
+
+/// Of a request without a key, which went to every server: done when each has done it.
+#[cold]
+fn join_ok(parts: &[Part<'_>], out: &mut Vec<u8>) {
+    let failed = parts.iter().find(|part| !matches!(part, Part::Response(b"OK\r\n")));
+    match failed.map(|part| Cursor::new(part).fault()) {
+        None => out.extend_from_slice(b"OK\r\n"),
+        Some(fault) => fault.unwrap_or(UNEXPECTED).push(out),
     }
 }
 

@@ -149,6 +149,7 @@ fn parse_line(bytes: &[u8], end: usize, limits: &Limits, scratch: &mut Scratch) 
         Shape::Store { unique } => parse_store(unique, index, &line, bytes, limits, scratch),
         Shape::Delete => parse_delete(index, &line, bytes, scratch),
         Shape::Arithmetic | Shape::Touch => parse_number(index, &line, bytes, scratch),
+        Shape::Flush => parse_flush(index, &line, bytes, scratch),
         // Like memcached, whatever follows the word does not matter.
         Shape::Version => {
             let mut forward = Forward::Verbatim;
@@ -394,6 +395,33 @@ fn parse_number(index: usize, line: &Line, bytes: &[u8], scratch: &mut Scratch) 
     Parsed::Request(request(index, line.size, forward, Route::Key(line.span(1)), quiet))
 }
 
+#[cold]
+fn parse_flush(index: usize, line: &Line, bytes: &[u8], scratch: &mut Scratch) -> Parsed {
+    let quiet = line.is_quiet(bytes) && line.count <= 3;
+    let fault = |text| Answer { text, size: line.size, quiet };
+    if line.count > 3 {
+        return fault(UNKNOWN).error(scratch);
+    }
+    let mut delay = None;
+    if line.count > 1 + usize::from(quiet) {
+        delay = decimal::signed_field(line.word(bytes, 1));
+        if delay.is_none() {
+            return fault("CLIENT_ERROR invalid exptime argument").error(scratch);
+        }
+    }
+    let mut forward = Forward::Verbatim;
+    let words_count = 1 + usize::from(delay.is_some());
+    let canonical = line.canonical && line.count == words_count;
+    if !canonical || delay.is_some_and(|delay| !delay.canonical) {
+        push_word(scratch, line.word(bytes, 0));
+        if let Some(delay) = delay {
+            push_number(scratch, delay.value);
+        }
+        forward = end_line(scratch, Span::default());
+    }
+    Parsed::Request(request(index, line.size, forward, Route::Everywhere, quiet))
+}
+
 /// Everything that no server sees.
 #[cold]
 fn parse_other(name: &[u8], bytes: &[u8], end: usize, scratch: &mut Scratch) -> Parsed {
@@ -403,7 +431,6 @@ fn parse_other(name: &[u8], bytes: &[u8], end: usize, scratch: &mut Scratch) -> 
     let answer = |text| Answer { text, size, quiet };
     match name {
         b"quit" => Parsed::Reply { size, then: Then::Close, fault: false },
-        b"flush_all" => answer("CLIENT_ERROR flush_all not allowed").error(scratch),
         b"verbosity" if line.count < 2 => answer(UNKNOWN).error(scratch),
         b"verbosity" => match decimal::unsigned_field(line.word(bytes, 1)) {
             Some(_) => answer("OK").good(scratch),

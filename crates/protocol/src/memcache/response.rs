@@ -202,7 +202,8 @@ impl Kind {
             }
             b"DELETED" if alone => Kind::Word(class::DELETED),
             b"TOUCHED" if alone => Kind::Word(class::TOUCHED),
-            b"OK" | b"RESET" if alone => Kind::Word(0),
+            b"OK" if alone => Kind::Word(class::OK),
+            b"RESET" if alone => Kind::Word(0),
             b"VERSION" => Kind::Word(class::VERSION),
             b"ERROR" | b"CLIENT_ERROR" | b"SERVER_ERROR" => Kind::Error,
             [b'0'..=b'9', ..]

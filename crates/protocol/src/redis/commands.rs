@@ -31,6 +31,8 @@ pub(crate) enum Place {
     Transaction(Tie),
     /// What changes the channels that a client listens to.
     Subscribe,
+    /// To every server: it empties them.
+    Flush,
     /// The proxy answers it itself.
     Own(Answer),
     /// The proxy says that it cannot do this.
@@ -126,10 +128,13 @@ pub(crate) fn find(name: &[u8]) -> Option<usize> {
 pub(crate) static ROWS: [Row; ROWS_COUNT] = TABLE;
 
 static COMMANDS: [Command; ROWS_COUNT] = {
-    let mut commands = [const { Command { name: "", index: 0, writes: false } }; ROWS_COUNT];
+    const NONE: Command = Command { name: "", index: 0, writes: false, flushes: false };
+    let mut commands = [NONE; ROWS_COUNT];
     let mut i = 0;
     while i < ROWS_COUNT {
-        commands[i] = Command { name: TABLE[i].name, index: i as u16, writes: TABLE[i].writes };
+        let Row { name, writes, place, .. } = TABLE[i];
+        let flushes = matches!(place, Flush);
+        commands[i] = Command { name, index: i as u16, writes, flushes };
         i += 1;
     }
     commands
@@ -181,7 +186,7 @@ const fn row(name: &'static str, arity: i8, writes: bool, place: Place) -> Row {
 }
 
 use Place::{
-    Any, Counted, Key, Memory, Own, Refused, Script, Scripts, Split, Streams, Subcommand,
+    Any, Counted, Flush, Key, Memory, Own, Refused, Script, Scripts, Split, Streams, Subcommand,
     Subscribe, Transaction, Waits,
 };
 
@@ -429,8 +434,8 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("dbsize", 1, READ, Refused),
     row("debug", -2, READ, Refused),
     row("failover", -1, READ, Refused),
-    row("flushall", -1, WRITE, Refused),
-    row("flushdb", -1, WRITE, Refused),
+    row("flushall", -1, WRITE, Flush),
+    row("flushdb", -1, WRITE, Flush),
     row("function", -2, READ, Refused),
     row("keys", 2, READ, Refused),
     row("lastsave", 1, READ, Refused),

@@ -24,6 +24,7 @@ impl Plan {
     pub(crate) fn set(&mut self, request: &Request, part_of_key: &[u32]) {
         self.joined = match ROWS[request.command.index as usize].place {
             Place::Scripts => Joined::Agreed,
+            Place::Flush => Joined::AllOk,
             _ => split_of(request).1,
         };
         self.part_of_key.clear();

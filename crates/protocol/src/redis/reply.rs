@@ -363,6 +363,7 @@ fn push_command(out: &mut Vec<u8>, row: &Row) {
         }
         Place::Any
         | Place::Scripts
+        | Place::Flush
         | Place::Transaction(_)
         | Place::Subscribe
         | Place::Own(_)

@@ -283,6 +283,7 @@ pub(super) fn route_rarer(
         Place::Waits(keys) => session::waiting(keys, bytes, scratch),
         Place::Transaction(tie) => return session::transaction(tie, size, scratch),
         Place::Subscribe => return session::subscribe(row, bytes, size, scratch),
+        Place::Flush => Route::Everywhere,
         Place::Own(answer) => return Err(reply::answer(answer, bytes, size, scratch)),
         Place::Refused => return Err(reply::refused(row.name, size, scratch)),
     })

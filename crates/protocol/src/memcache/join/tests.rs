@@ -117,3 +117,30 @@ fn a_value_that_was_not_asked_for_goes_to_nobody() {
         "SERVER_ERROR unexpected response to a part of the request\r\n"
     );
 }
+
+#[test]
+fn a_flush_is_done_when_every_server_has_done_it() {
+    let mut scratch = Scratch::default();
+    let mut state = RequestState::default();
+    let bytes = b"flush_all\r\n";
+    let parsed =
+        Protocol::Memcache.parse_request(&mut state, bytes, &Limits::default(), &mut scratch);
+    let Parsed::Request(request) = parsed else { panic!("{parsed:?}") };
+    let joined = |parts: &[Part<'_>]| {
+        let plan = Protocol::Memcache.plan_join(&request, bytes, &[], Vec::new());
+        let mut out = Vec::new();
+        Protocol::Memcache.join(&plan, parts, &mut out);
+        String::from_utf8(out).expect("all of it is text here")
+    };
+    let ok = Part::Response(b"OK\r\n");
+    let refused = Part::Response(b"CLIENT_ERROR flush_all not allowed\r\n");
+    let unreachable = Part::Failed("Connection refused");
+    assert_eq!(joined(&[ok]), "OK\r\n");
+    assert_eq!(joined(&[ok, ok]), "OK\r\n");
+    assert_eq!(joined(&[ok, refused, unreachable]), "CLIENT_ERROR flush_all not allowed\r\n");
+    assert_eq!(joined(&[ok, unreachable, refused]), "SERVER_ERROR Connection refused\r\n");
+    for other in [b"END\r\n".as_slice(), b"STORED\r\n"] {
+        let text = "SERVER_ERROR unexpected response to a part of the request\r\n";
+        assert_eq!(joined(&[ok, Part::Response(other)]), text);
+    }
+}

@@ -203,7 +203,10 @@ fn any_other_wrong_line_gets_one_error() {
         ("touch k\r\n", "ERROR|"),
         ("touch k x\r\n", "CLIENT_ERROR invalid exptime argument|"),
         ("touch k 2147483648\r\n", "CLIENT_ERROR invalid exptime argument|"),
-        ("flush_all\r\n", "CLIENT_ERROR flush_all not allowed|"),
+        ("flush_all x\r\n", "CLIENT_ERROR invalid exptime argument|"),
+        ("flush_all 2147483648\r\n", "CLIENT_ERROR invalid exptime argument|"),
+        ("flush_all 1 2 3\r\n", "ERROR|"),
+        ("flush_all 1 2 noreply\r\n", "ERROR|"),
         ("verbosity\r\n", "ERROR|"),
         ("verbosity x\r\n", format),
         ("verbosity 1\r\n", "OK|"),
@@ -224,6 +227,31 @@ fn check_wrong(stream: &str, wanted: &str) {
     assert_eq!(replies(stream), wanted, "{stream:?}");
     let followed = format!("{stream}get after\r\n");
     assert_eq!(replies(&followed), format!("{wanted}get after|"), "{stream:?}");
+}
+
+#[test]
+fn flush_all_goes_to_every_server_in_its_canonical_form() {
+    for (stream, wanted, silent) in [
+        ("flush_all\r\n", "flush_all\r\n", false),
+        ("flush_all 10\r\n", "flush_all 10\r\n", false),
+        ("  flush_all   -05 \n", "flush_all -5\r\n", false),
+        ("flush_all noreply\r\n", "flush_all\r\n", true),
+        ("flush_all 0 noreply\r\n", "flush_all 0\r\n", true),
+        // Like memcached, which looks at the first.
+        ("flush_all 3 4\r\n", "flush_all 3\r\n", false),
+    ] {
+        assert_eq!(forwarded(stream), (wanted.to_owned(), silent), "{stream:?}");
+        let mut scratch = Scratch::default();
+        let mut state = RequestState::default();
+        let bytes = stream.as_bytes();
+        match super::parse(&mut state, bytes, &Limits::default(), &mut scratch) {
+            Parsed::Request(request) => {
+                assert_eq!(request.route, crate::Route::Everywhere);
+                assert!(request.command.flushes && request.command.writes);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -253,7 +281,7 @@ fn one_who_wants_no_answer_gets_no_error_either() {
         "incr k noreply\r\n",
         "touch k x noreply\r\n",
         "verbosity 1 noreply\r\n",
-        "flush_all noreply\r\n",
+        "flush_all x noreply\r\n",
     ] {
         assert_eq!(replies(stream), "", "{stream:?}");
     }

@@ -148,3 +148,15 @@ fn a_script_exists_where_every_server_has_it() {
     assert_eq!(found(&[one, "*2\r\n:1\r\n:1\r\n"]), unexpected);
     assert_eq!(found(&[one, "*3\r\n:1\r\n:7\r\n:0\r\n"]), unexpected);
 }
+
+#[test]
+fn a_flush_is_done_when_every_server_has_done_it() {
+    for stream in ["*1\r\n$8\r\nFLUSHALL\r\n", "*2\r\n$7\r\nflushdb\r\n$5\r\nASYNC\r\n"] {
+        let flushed = |parts: &[Part<'_>]| joined(stream, &[], parts);
+        let ok = Part::Response(b"+OK\r\n");
+        assert_eq!(flushed(&[ok, ok]), "+OK\r\n");
+        let replica = Part::Response(b"-READONLY You can't write against a read only replica.\r\n");
+        assert!(flushed(&[ok, replica]).starts_with("-READONLY "));
+        assert_eq!(flushed(&[ok, Part::Failed("Host is down")]), "-ERR Host is down\r\n");
+    }
+}
