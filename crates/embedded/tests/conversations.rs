@@ -357,3 +357,29 @@ fn a_null_server_answers_as_if_all_were_well_and_stores_nothing() {
     );
     assert_eq!((store.len(), store.bytes()), (0, 0));
 }
+
+#[test]
+fn memcache_answers_meta_commands_and_keeps_silent_when_asked_to() {
+    let item = "VA 2 f5 s2 t-1 kk Oabc\r\nab\r\n";
+    memcache(&[
+        (
+            0,
+            "mg k v\r\nms k 2 F5\r\nab\r\nmg k v f s t k Oabc\r\n",
+            &["EN\r\nHD\r\n", item].concat(),
+        ),
+        (0, "mg no v q\r\nmg k q\r\nms k 2 q\r\nab\r\nmn\r\n", "HD\r\nMN\r\n"),
+        (0, "ms k 1 ME O1\r\nx\r\nms k 1 MA\r\nc\r\nmg k v\r\n", "NS O1\r\nHD\r\nVA 3\r\nabc\r\n"),
+        (0, "ms a2s= 2 b k\r\nxy\r\nmg kk v\r\n", "HD ka2s= b\r\nVA 2\r\nxy\r\n"),
+        (0, "md k C99\r\nmd k q\r\nmd k\r\n", "EX\r\nNF\r\n"),
+        (
+            0,
+            "ma n\r\nma n N0 J13 v\r\nma n D3 v\r\nma n MD D99 v q\r\n",
+            "NF\r\nVA 2\r\n13\r\nVA 2\r\n16\r\n",
+        ),
+        (
+            0,
+            "mg k v v\r\nms k 2 !\r\nab\r\n",
+            "CLIENT_ERROR duplicate flag\r\nCLIENT_ERROR invalid flag\r\n",
+        ),
+    ]);
+}

@@ -3,8 +3,8 @@
 //! shares no code with the fast one; and nothing panics. The unit tests use them too.
 
 use crate::{
-    Expect, Forward, Framed, Limits, Parsed, Protocol, RequestState, ResponseState, Route, Scratch,
-    Seen, Then, memcache,
+    Expect, Forward, Framed, Limits, Parsed, Protocol, Quiet, RequestState, ResponseState, Route,
+    Scratch, Seen, Then, memcache,
 };
 
 /// Small, so that limits are met by small inputs.
@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
         keys: Vec<Vec<u8>>,
         /// For each of several keys, what travels with it.
         elements: Vec<Vec<u8>>,
-        quiet: bool,
+        quiet: Quiet,
     },
     Reply {
         size: usize,
@@ -134,6 +134,7 @@ fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch) -> Outcome {
             };
             let (keys, elements) = match request.route {
                 Route::Any | Route::Everywhere => (Vec::new(), Vec::new()),
+                Route::Decoded => (vec![scratch.decoded.clone()], Vec::new()),
                 Route::Key(span) => (vec![source[span.range()].to_vec()], Vec::new()),
                 Route::Dedicated(_) => {
                     let of = |key: &crate::KeySpan| source[key.key.range()].to_vec();
@@ -196,7 +197,11 @@ fn check_outcome(protocol: Protocol, outcome: &Outcome) {
                 let words = slow::memcache_request(forwarded).expect("one request is forwarded");
                 assert_eq!(words[0], name.as_bytes());
                 let first = if name.starts_with("gat") { 2 } else { 1 };
-                assert_eq!(&words[first..][..keys.len()], keys);
+                let mut sent = words[first..][..keys.len()].to_vec();
+                if slow::is_base64(&words) {
+                    sent = vec![slow::base64(&words[1]).expect("it was decoded")];
+                }
+                assert_eq!(&sent, keys);
             }
         },
         Outcome::Reply { reply, .. } if !reply.is_empty() => {
@@ -259,10 +264,22 @@ fn check_seen(protocol: Protocol, state: &ResponseState, response: &[u8]) {
     if protocol != Protocol::Memcache {
         return;
     }
+    if let Some((classes, echo)) = slow::memcache_meta(response) {
+        for class in (0..12).map(|bit| 1 << bit) {
+            for key_check in [0, echo, memcache::response::NO_ECHO, 7] {
+                let right = key_check == 0 || echo == 0 || key_check == echo;
+                let expect = Expect { class, key_check };
+                let wanted = classes & class != 0 && right;
+                assert_eq!(protocol.accepts_framed(expect, state), wanted, "{response:?}");
+                assert_eq!(protocol.accepts(expect, response), wanted, "{response:?}");
+            }
+        }
+        return;
+    }
     let (keys, word) = slow::memcache_parts(response).expect("it was framed");
     let words: Vec<&[u8]> =
         [b"".as_slice(), b"k", b"key"].into_iter().chain(keys.clone()).collect();
-    for class in (0..8).map(|bit| 1 << bit >> 1) {
+    for class in (0..13).map(|bit| 1 << bit >> 1) {
         for &key in &words {
             let key_check = if key.is_empty() { 0 } else { memcache::response::key_check(key) };
             let wanted = class == 0
@@ -364,6 +381,13 @@ pub(crate) mod slow {
         let key = |word: &Vec<u8>| {
             (1..=250).contains(&word.len()) && !word.iter().any(|b| *b <= 32 || *b == 127)
         };
+        let flags = |name: &str, flags: &[Vec<u8>]| {
+            flags.len() <= 17
+                && flags.iter().all(|flag| {
+                    let visible = !flag.iter().any(|byte| byte.is_ascii_control());
+                    visible && !flag.is_empty() && (flag[0] != b'q' || name == "me")
+                })
+        };
         let count = words.len();
         let good = match text(0)? {
             "get" | "gets" => count > 1 && words[1..].iter().all(key) && rest.is_empty(),
@@ -388,6 +412,13 @@ pub(crate) mod slow {
                 count == 3 && key(&words[1]) && rest.is_empty()
             }
             "version" => count == 1 && rest.is_empty(),
+            name @ ("mg" | "md" | "ma" | "me") => {
+                count > 1 && key(&words[1]) && flags(name, &words[2..]) && rest.is_empty()
+            }
+            "ms" => {
+                let (_, rest) = block(rest, number(text(2)?)?)?;
+                key(&words[1]) && flags("ms", &words[3..]) && rest.is_empty()
+            }
             "flush_all" => {
                 let delayed = count == 2 && number::<i32>(text(1)?).is_some();
                 (count == 1 || delayed) && rest.is_empty()
@@ -395,6 +426,59 @@ pub(crate) mod slow {
             _ => false,
         };
         good.then_some(words)
+    }
+
+    /// Whether the key of a request is in base64.
+    pub(crate) fn is_base64(words: &[Vec<u8>]) -> bool {
+        let flags_from = if words[0] == b"ms" { 3 } else { 2 };
+        let is_meta = words[0].len() == 2 && words[0][0] == b'm';
+        is_meta && words[flags_from..].iter().any(|flag| flag[0] == b'b')
+    }
+
+    /// What a text in base64 was made of, bit by bit.
+    pub(crate) fn base64(text: &[u8]) -> Option<Vec<u8>> {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let padded = text.iter().filter(|&&byte| byte == b'=').count();
+        let letters = &text[..text.len() - padded];
+        let mut bits = Vec::new();
+        for letter in letters {
+            let value = LETTERS.iter().position(|known| known == letter)?;
+            bits.extend((0..6).rev().map(|bit| value >> bit & 1));
+        }
+        let byte = |bits: &[usize]| bits.iter().fold(0, |byte, &bit| byte << 1 | bit as u8);
+        let bytes: Vec<u8> = bits.chunks_exact(8).map(byte).collect();
+        (text.len().is_multiple_of(4) && padded <= 2 && !bytes.is_empty()).then_some(bytes)
+    }
+
+    /// What a response to a meta command may belong to: the classes, and the check sum of what it
+    /// echoes, if that is certain. Nothing for other responses.
+    pub(crate) fn memcache_meta(response: &[u8]) -> Option<(u16, u32)> {
+        use crate::memcache::commands::class::{
+            META_ARITHMETIC, META_DEBUG, META_DELETE, META_GET, META_SET,
+        };
+        use crate::memcache::response::{NO_ECHO, key_check};
+        let end = response.windows(2).position(|pair| pair == b"\r\n")?;
+        let words: Vec<&[u8]> = response[..end].split(|&byte| byte == b' ').collect();
+        let classes = match std::str::from_utf8(words[0]).ok()? {
+            "VA" => META_GET | META_ARITHMETIC,
+            "HD" => META_GET | META_SET | META_DELETE | META_ARITHMETIC,
+            "EN" => META_GET | META_DEBUG,
+            "NF" | "EX" => META_SET | META_DELETE | META_ARITHMETIC,
+            "NS" => META_SET | META_ARITHMETIC,
+            "ME" => return Some((META_DEBUG, 0)),
+            _ => return None,
+        };
+        let flag = |letter: u8| words[1..].iter().rev().find(|word| word.first() == Some(&letter));
+        let echo = match (flag(b'O'), flag(b'k'), flag(b'b')) {
+            (Some(opaque), ..) => key_check(opaque),
+            (None, Some(key), None) => key_check(&key[1..]),
+            (None, Some(key), Some(_)) => {
+                key_check(&base64(&key[1..]).unwrap_or_else(|| key[1..].to_vec()))
+            }
+            (None, None, _) if matches!(words[0], b"VA" | b"HD") => NO_ECHO,
+            (None, None, _) => 0,
+        };
+        Some((classes, echo))
     }
 
     /// The keys of the blocks of a response, and the first word of its last line.
@@ -414,13 +498,13 @@ pub(crate) mod slow {
     }
 
     /// The classes of responses that one may be by its last line.
-    pub(crate) fn memcache_classes(word: &[u8], blocks_count: usize) -> u8 {
+    pub(crate) fn memcache_classes(word: &[u8], blocks_count: usize) -> u16 {
         use crate::memcache::commands::class::{
             DELETED, NUMBER, OK, STORED, TOUCHED, VALUES, VERSION,
         };
         match std::str::from_utf8(word).expect("the last line is text") {
             _ if blocks_count > 0 => VALUES,
-            "ERROR" | "CLIENT_ERROR" | "SERVER_ERROR" => u8::MAX,
+            "ERROR" | "CLIENT_ERROR" | "SERVER_ERROR" => u16::MAX,
             "END" => VALUES,
             "STORED" | "NOT_STORED" | "EXISTS" => STORED,
             "NOT_FOUND" => STORED | DELETED | TOUCHED | NUMBER,
@@ -428,7 +512,7 @@ pub(crate) mod slow {
             "TOUCHED" => TOUCHED,
             "VERSION" => VERSION,
             "OK" => OK,
-            "RESET" => 0,
+            "RESET" | "MN" => 0,
             _ => NUMBER,
         }
     }
@@ -440,6 +524,11 @@ pub(crate) mod slow {
             let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
             let words: Vec<&[u8]> = rest[..end].split(|&byte| byte == b' ').collect();
             rest = &rest[end + 2..];
+            if words[0] == b"VA" {
+                let size = std::str::from_utf8(words.get(1)?).ok()?;
+                rest = block(rest, number(size)?)?.1;
+                return Some(bytes.len() - rest.len());
+            }
             if words[0] != b"VALUE" {
                 return Some(bytes.len() - rest.len());
             }

@@ -23,7 +23,7 @@ pub mod redis;
 pub enum Protocol {
     /// RESP2.
     Redis,
-    /// The classic text protocol.
+    /// The text protocol, classic and meta commands.
     Memcache,
 }
 
@@ -113,7 +113,7 @@ pub struct ResponseState {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// The protocol's own classes of responses that it may be, as bits.
-    pub(crate) classes: u8,
+    pub(crate) classes: u16,
     /// Check sum of the key that it echoes; 0 for none.
     pub(crate) key_check: u32,
 }
@@ -139,6 +139,8 @@ pub struct Scratch {
     pub reply: Vec<u8>,
     /// The bytes to forward for [`Forward::Rewritten`].
     pub rewritten: Vec<u8>,
+    /// The key of a request whose route is [`Route::Decoded`].
+    pub decoded: Vec<u8>,
     /// Spans of the arguments, for the parser's own use.
     pub arguments: Vec<Span>,
     /// Whether all spans of the last result are relative to `rewritten`: see
@@ -252,9 +254,9 @@ pub struct Request {
     pub route: Route,
     /// What its response must look like.
     pub expect: Expect,
-    /// The client wants no reply. The server gives one all the same (it is forwarded without the
-    /// word that asks for silence), so that each request has one response.
-    pub quiet: bool,
+    /// Which replies the client does not want. The server gives them all the same (the request is
+    /// forwarded without the word that asks for silence), so that each request has one response.
+    pub quiet: Quiet,
 }
 
 impl Request {
@@ -279,6 +281,44 @@ impl Request {
     }
 }
 
+/// Which replies to a request its client is not to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Quiet {
+    /// It gets whatever there is.
+    #[default]
+    No,
+    /// It gets none, not even an error.
+    All,
+    /// It does not get that nothing was found (memcached's `EN`).
+    Misses,
+    /// It does not get that all went well (memcached's `HD` and `VA`).
+    Successes,
+}
+
+impl Quiet {
+    /// Whether the client is not to get this response of a server.
+    #[inline]
+    pub fn drops(self, response: &[u8]) -> bool {
+        self != Quiet::No && self.drops_this(response)
+    }
+
+    #[cold]
+    fn drops_this(self, response: &[u8]) -> bool {
+        match self {
+            Quiet::No => false,
+            Quiet::All => true,
+            Quiet::Misses => response.starts_with(b"EN"),
+            Quiet::Successes => response.starts_with(b"HD") || response.starts_with(b"VA"),
+        }
+    }
+
+    /// Whether the client is not even to get an error of ours.
+    #[inline]
+    pub fn drops_errors(self) -> bool {
+        self == Quiet::All
+    }
+}
+
 /// How a request goes to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forward {
@@ -296,6 +336,9 @@ pub enum Forward {
 pub enum Route {
     /// The one that owns the key.
     Key(Span),
+    /// The one that owns the key that stands in [`Scratch::decoded`]; the request has it in another
+    /// form.
+    Decoded,
     /// Any; twemproxy's choice is the owner of the key [`PLACEHOLDER_KEY`].
     Any,
     /// Each of [`Scratch::keys`] (two or more) to its owner. When one server owns them all the
@@ -366,7 +409,7 @@ pub const PLACEHOLDER_KEY: &[u8] = b"placeholder";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Expect {
     /// The protocol's own class of responses; 0 accepts all.
-    pub(crate) class: u8,
+    pub(crate) class: u16,
     /// Check sum of the key that the response must echo; 0 for none.
     pub(crate) key_check: u32,
 }

@@ -54,6 +54,11 @@ const OWN_FORMS: &[(&str, &str, &str)] = &[
     ("decr", "key delta [noreply]", " 1 1"),
     ("touch", "key exptime [noreply]", " 1 1"),
     ("flush_all", "[delay] [noreply]", " 1"),
+    ("mg", "key flag...", " 1 v"),
+    ("ms", "key bytes flag...", " 1 0 T0\r\n"),
+    ("md", "key flag...", " 1"),
+    ("ma", "key flag...", " 1 v"),
+    ("me", "key flag...", " 1"),
 ];
 
 const FLUSHED: &str = "every server, with `allow_flush` only";
@@ -82,6 +87,7 @@ fn parse(protocol: Protocol, bytes: &[u8]) -> Outcome {
             Route::Any => Outcome::Any,
             Route::Split => Outcome::Split,
             Route::Everywhere => Outcome::Everywhere,
+            Route::Decoded => unreachable!("for memcached only, see parse_line"),
             Route::Dedicated(tie) => Outcome::Dedicated(tie),
             // Each argument before it has a line of its own for its length, and one for itself.
             Route::Key(span) => {
@@ -185,7 +191,7 @@ fn memcache_rows() -> Vec<String> {
             None => *FORMS.iter().find(|(_, sample)| is_request(name, sample)).unwrap(),
         };
         assert!(is_request(name, sample), "{name}{sample}");
-        let place = match (parse_line(&format!("{name}{sample}\r\n")), form.ends_with("...")) {
+        let place = match (parse_line(&format!("{name}{sample}\r\n")), form.ends_with("key...")) {
             (Outcome::Any, _) => "owner of the key `placeholder`",
             (Outcome::Everywhere, _) => FLUSHED,
             (_, false) => "owner of the key",
@@ -213,7 +219,7 @@ fn parse_line(line: &str) -> Outcome {
             Route::Split => Outcome::Split,
             Route::Everywhere => Outcome::Everywhere,
             Route::Dedicated(tie) => Outcome::Dedicated(tie),
-            Route::Key(_) => Outcome::Key(1),
+            Route::Key(_) | Route::Decoded => Outcome::Key(1),
         },
         _ => Outcome::Own(String::from_utf8_lossy(&scratch.reply).into_owned()),
     }

@@ -11,7 +11,7 @@ use base::slab::Key;
 use base::{
     Address, Buffers, Chain, Kind, RecvEnd, Slab, SocketError, SplitMix64, Time, TimerWheel, Token,
 };
-use protocol::Scratch;
+use protocol::{Quiet, Scratch};
 
 use crate::action::Action;
 use crate::canary::{Canaries, Canary};
@@ -324,7 +324,8 @@ impl Proxy {
             let client = self.clients.at_mut(key.index);
             if client.requests.head() == index {
                 // Its turn has come: straight into what is sent next.
-                let quiet = record.quiet && !self.canaries.sings(Canary::QuietAnswered);
+                let quiet =
+                    record.quiet.drops(bytes) && !self.canaries.sings(Canary::QuietAnswered);
                 client.requests.pop(&mut self.records);
                 self.records.remove_at(index);
                 if !quiet {
@@ -340,8 +341,8 @@ impl Proxy {
                 }
                 return;
             }
-            if self.canaries.sings(Canary::OrderIgnored) && !record.quiet {
-                record.quiet = true;
+            if self.canaries.sings(Canary::OrderIgnored) && !record.quiet.drops(bytes) {
+                record.quiet = Quiet::All;
                 client.out.push(bytes, &mut self.buffers);
                 self.buffered_bytes += bytes.len();
                 client.mark_dirty(key, &mut self.clients_dirty);

@@ -6,7 +6,7 @@
 
 use base::slab::Key;
 use base::{Slab, Time};
-use protocol::{Expect, Join};
+use protocol::{Expect, Join, Quiet};
 
 use crate::errors::RequestError;
 
@@ -61,7 +61,7 @@ pub(crate) struct Record {
     pub(crate) in_client: bool,
     pub(crate) in_server: bool,
     /// The client wants no reply.
-    pub(crate) quiet: bool,
+    pub(crate) quiet: Quiet,
     /// Its response may take as long as it likes.
     pub(crate) waits: bool,
     pub(crate) expect: Expect,
@@ -85,7 +85,7 @@ impl Record {
             next_in_server: NONE,
             in_client: false,
             in_server: false,
-            quiet: false,
+            quiet: Quiet::No,
             waits: false,
             expect: Expect::default(),
             deadline: None,

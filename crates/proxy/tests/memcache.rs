@@ -159,3 +159,60 @@ fn a_flush_that_is_not_allowed_reaches_no_server_and_names_the_key_that_would_al
     assert_eq!(rig.proxy.stats().pools[0].client_faults, 3);
     assert_eq!(rig.proxy.buffered_bytes(), 0);
 }
+
+#[test]
+fn a_quiet_batch_gets_what_was_found_in_order_and_then_its_end() {
+    let mut rig = rig(2);
+    let keys = keys(Protocol::Memcache, 2);
+    let client = rig.client();
+    let get = |key: &str, quiet: &str| format!("mg {key} v O{key}{quiet}\r\n");
+    let asked = [&keys[1], &keys[0], &keys[0], &keys[1]].map(|key| get(key, " q")).concat();
+    rig.feed(client, format!("{asked}mn\r\n").as_bytes());
+    let (first, second) = (rig.server(0), rig.server(1));
+    assert_eq!(rig.take(first), get(&keys[0], "").repeat(2));
+    assert_eq!(rig.take(second), get(&keys[1], "").repeat(2));
+    let hit = |key: &str, value: &str| format!("VA 1 O{key}\r\n{value}\r\n");
+    rig.feed(second, format!("{}EN O{}\r\n", hit(&keys[1], "a"), keys[1]).as_bytes());
+    rig.feed(first, format!("EN O{}\r\n{}", keys[0], hit(&keys[0], "b")).as_bytes());
+    rig.advance(std::time::Duration::from_millis(1));
+    let wanted = hit(&keys[1], "a") + &hit(&keys[0], "b") + "MN\r\n";
+    assert_eq!(rig.take(client), wanted);
+    assert_eq!(rig.proxy.buffered_bytes(), 0);
+}
+
+#[test]
+fn an_error_is_said_to_a_quiet_client_too_and_its_batch_has_an_end() {
+    let mut rig = rig(1);
+    rig.refuse = Some(base::SocketError::ConnectionRefused);
+    let client = rig.client();
+    rig.feed(client, b"mg a q\r\nms a 1 q\r\nx\r\nmn\r\n");
+    rig.advance(std::time::Duration::from_millis(1));
+    let refused = "SERVER_ERROR Connection refused\r\n";
+    assert_eq!(rig.take(client), format!("{refused}{refused}MN\r\n"));
+}
+
+#[test]
+fn a_response_with_the_opaque_of_another_request_never_reaches_the_client() {
+    let mut rig = rig(1);
+    let client = rig.client();
+    rig.feed(client, b"mg a v O1\r\nmg b v O2\r\n");
+    let server = rig.server(0);
+    rig.feed(server, b"VA 6 O2\r\nsecret\r\n");
+    assert_eq!(rig.take(client), "SERVER_ERROR Invalid argument\r\n".repeat(2));
+    assert!(rig.is_closed(server));
+}
+
+/// However it is spelt, a key has one owner.
+#[test]
+fn a_key_in_base64_goes_where_the_key_goes() {
+    let mut rig = rig(2);
+    let client = rig.client();
+    // "foo", "foob" and "fooba" in both spellings.
+    let pairs = [("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
+    for (raw, encoded) in pairs {
+        rig.feed(client, format!("mg {raw} k\r\nmg {encoded} b k\r\n").as_bytes());
+        let opened: Vec<usize> = (0..2).filter(|index| rig.has_server(*index)).collect();
+        let taken: String = opened.into_iter().map(|index| rig.take_server(index)).collect();
+        assert_eq!(taken, format!("mg {raw} k\r\nmg {encoded} b k\r\n"));
+    }
+}

@@ -711,8 +711,7 @@ impl ModelClient {
                 if commands::goes_everywhere(&words[0]) {
                     return true;
                 }
-                let at = commands::key_index(self.protocol, &words[0]);
-                words.into_iter().skip(at).take(1).collect()
+                commands::key_of(self.protocol, &words).into_iter().collect()
             }
             Expect::Many(_, parts) => parts.iter().map(|(key, _)| key.clone()).collect(),
             _ => return true,

@@ -107,7 +107,7 @@ fn all() -> impl Iterator<Item = (&'static str, Fate)> {
 
 /// Which word of a request is the key that decides where it goes. For a command that is not here it
 /// is the first behind the name.
-pub fn key_index(protocol: Protocol, name: &[u8]) -> usize {
+fn key_index(protocol: Protocol, name: &[u8]) -> usize {
     let line = match protocol {
         Protocol::Redis => line_of(FORWARDED, name).or_else(|| line_of(WAITING, name)),
         Protocol::Memcache => None,
@@ -135,6 +135,35 @@ pub fn waits(name: &[u8], words: &[Vec<u8>]) -> bool {
 /// Whether requests of this name are about channels.
 pub fn is_of_channels(name: &[u8]) -> bool {
     line_of(OF_CHANNELS, name).is_some()
+}
+
+/// The key that decides where a request goes, given its words; none when it has none.
+pub fn key_of(protocol: Protocol, words: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let name = words[0].to_ascii_lowercase();
+    if protocol == Protocol::Redis && is_of_channels(&name) {
+        return None;
+    }
+    let key = words.get(key_index(protocol, &name))?;
+    let is_meta = protocol == Protocol::Memcache && name.len() == 2;
+    // The data block, the last word of `ms`, is longer than a flag.
+    let in_base64 = is_meta && words[2..].iter().any(|flag| flag == b"b");
+    Some(if in_base64 { decode_base64(key) } else { key.clone() })
+}
+
+/// What a key in base64 stands for.
+fn decode_base64(text: &[u8]) -> Vec<u8> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for letter in text.iter().take_while(|letter| **letter != b'=') {
+        let value = LETTERS.iter().position(|known| known == letter).unwrap_or(0);
+        (bits, count) = (bits << 6 | value as u32, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
 }
 
 /// Whether every server gets the requests of a command.

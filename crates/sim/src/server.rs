@@ -521,11 +521,8 @@ fn units_of(
         _ => {
             let mut unit_words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             unit_words[0] = name;
-            let key = words
-                .get(commands::key_index(protocol, name))
-                .filter(|_| protocol != Protocol::Redis || !commands::is_of_channels(name))
-                .map_or(protocol::PLACEHOLDER_KEY, Vec::as_slice)
-                .to_vec();
+            let placeholder = || protocol::PLACEHOLDER_KEY.to_vec();
+            let key = commands::key_of(protocol, words).unwrap_or_else(placeholder);
             vec![(key, unit(pool, &unit_words), reply.to_vec())]
         }
     }
@@ -552,6 +549,7 @@ fn garbage(protocol: Protocol, world: &mut World) -> Vec<u8> {
             b"VALUE a 0 -1\r\n",
             b"\0\0\0\n",
             b"VALUE a 0 18446744073709551617\r\n",
+            b"VA 18446744073709551617\r\n",
         ],
     };
     world.random.pick(choices).to_vec()

@@ -75,15 +75,19 @@ pub fn memcache_request(bytes: &[u8]) -> Cut<Vec<Vec<u8>>> {
     if words.iter().any(Vec::is_empty) {
         return Cut::Bad("words that are not parted by one space each");
     }
-    let count = match words[0].as_slice() {
-        b"set" | b"add" | b"replace" | b"append" | b"prepend" => 5,
-        b"cas" => 6,
+    let (count, size_at) = match words[0].as_slice() {
+        b"set" | b"add" | b"replace" | b"append" | b"prepend" => (5, 4),
+        b"cas" => (6, 4),
+        b"ms" => (words.len().max(3), 2),
+        b"mg" | b"md" | b"ma" if words.iter().skip(2).any(|flag| flag[0] == b'q') => {
+            return Cut::Bad("a server is asked for silence");
+        }
         _ => return Cut::Whole(end + 1, words),
     };
     if words.len() != count {
         return Cut::Bad("a wrong number of words");
     }
-    let text = std::str::from_utf8(&words[4]).unwrap_or("");
+    let text = std::str::from_utf8(&words[size_at]).unwrap_or("");
     let size = match text.parse::<usize>() {
         Ok(size) if size.to_string() == text => size,
         _ => return Cut::Bad("a length that is not canonical"),
@@ -184,18 +188,22 @@ pub fn memcache_reply(bytes: &[u8]) -> Cut<()> {
         let Some(line) = rest[..end].strip_suffix(b"\r") else {
             return Cut::Bad("a bare line feed");
         };
-        let Some(head) = line.strip_prefix(b"VALUE ") else {
-            return Cut::Whole(at + end + 1, ());
+        let (head, size_at) = match (line.strip_prefix(b"VALUE "), line.strip_prefix(b"VA ")) {
+            (Some(head), _) => (head, 2),
+            (None, Some(head)) => (head, 0),
+            (None, None) => return Cut::Whole(at + end + 1, ()),
         };
+        let is_meta = size_at == 0;
         let Some(size) = head
             .split(|byte| *byte == b' ')
-            .nth(2)
+            .nth(size_at)
             .and_then(|word| std::str::from_utf8(word).ok()?.parse::<usize>().ok())
         else {
             return Cut::Bad("a VALUE line without a length");
         };
         at += end + 1 + size;
         match bytes.get(at..at + 2) {
+            Some(b"\r\n") if is_meta => return Cut::Whole(at + 2, ()),
             Some(b"\r\n") => at += 2,
             Some(_) => return Cut::Bad("no line end after a value"),
             None => return Cut::More,

@@ -389,6 +389,9 @@ impl Writer<'_> {
         if random.chance(10) {
             return self.memcache_flush(random);
         }
+        if random.chance(150) {
+            return self.memcache_meta(random);
+        }
         let reads = random.pick(&["get", "get", "get", "gets", "gat", "gats"]);
         let is_many = random.chance(self.plan.client.multi_pm);
         if is_many || random.chance(400) {
@@ -433,6 +436,48 @@ impl Writer<'_> {
         }
         line.extend_from_slice(if random.chance(50) { b"\n" } else { b"\r\n" });
         many(line, Form::Values, parts)
+    }
+
+    /// A meta command. None wants silence: whether there is a reply then is for the server to know.
+    fn memcache_meta(&self, random: &mut Random) -> Request {
+        if random.chance(60) {
+            return own(b"mn\r\n".to_vec(), b"MN\r\n");
+        }
+        let name = random.pick(&META_COMMANDS);
+        let key = self.key(random);
+        let value = self.value(&key, random);
+        let encoded = random.chance(200).then(|| base64(&key));
+        let key_text = encoded.as_deref().unwrap_or(&key);
+        let size = value.len().to_string();
+        let mut words: Vec<&[u8]> = vec![name.as_bytes(), key_text];
+        if name == "ms" {
+            words.push(size.as_bytes());
+        }
+        let flags: &[&[u8]] = match name {
+            "mg" => &[b"v", b"f", b"s", b"k", b"c", b"T100"],
+            "ms" => &[b"T0", b"F7", b"ME", b"k", b"C5"],
+            "ma" => &[b"v", b"N0", b"J12", b"D3", b"MD", b"k"],
+            "md" => &[b"C3", b"k"],
+            _ => &[],
+        };
+        words.extend(flags.iter().filter(|_| random.chance(400)));
+        let opaque = format!("O{}.{}", self.connection, self.number);
+        if name != "me" && random.chance(500) {
+            words.push(opaque.as_bytes());
+        }
+        if encoded.is_some() {
+            words.push(b"b");
+        }
+        let mut bytes = words.join(b" ".as_slice());
+        bytes.extend_from_slice(b"\r\n");
+        if name == "ms" {
+            words.push(&value);
+            bytes.extend_from_slice(&value);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        let unit = unit(self.pool, &words);
+        let expect = Expect::Single(unit.clone());
+        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::None }
     }
 
     fn memcache_write(&self, random: &mut Random) -> Request {
@@ -522,7 +567,25 @@ pub(crate) fn draws_redis(name: &str) -> bool {
 #[cfg(test)]
 pub(crate) fn draws_memcache(name: &str) -> bool {
     let reads = ["get", "gets", "gat", "gats", "version", "flush_all"];
-    MEMCACHE_WRITES.contains(&name) || reads.contains(&name)
+    MEMCACHE_WRITES.contains(&name) || META_COMMANDS.contains(&name) || reads.contains(&name)
+}
+
+const META_COMMANDS: [&str; 8] = ["mg", "mg", "mg", "ms", "ms", "ma", "md", "me"];
+
+/// As the flag `b` has keys.
+fn base64(bytes: &[u8]) -> Vec<u8> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::new();
+    for group in bytes.chunks(3) {
+        let mut padded = [0; 4];
+        padded[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(padded);
+        for at in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= group.len() { letter } else { b'=' });
+        }
+    }
+    text
 }
 
 const MEMCACHE_WRITES: [&str; 12] = [

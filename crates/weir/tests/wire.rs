@@ -125,7 +125,7 @@ const OWN_REDIS: &[Own] = &[
 const OWN_MEMCACHED: &[Own] = &[
     ("flush_all", "CLIENT_ERROR flush_all not allowed (allow_flush is false)\r\n", false),
     ("stats", "ERROR\r\n", false),
-    ("mg k0 v", "ERROR\r\n", false),
+    ("mg k0 O\rx", "CLIENT_ERROR bad command line format\r\n", false),
     ("verbosity 1", "OK\r\n", false),
     ("GET / HTTP/1.1", "", true),
     ("set k0 0 0 99999999999999999999", "CLIENT_ERROR bad command line format\r\n", true),

@@ -1,7 +1,8 @@
 //! A memcache connection: lines are cut into words, and each command is executed.
 //!
-//! The classic text protocol; no meta commands, no binary protocol. What the storage commands do is
-//! in `storage`. Invariant: each request gets exactly one reply, or none when it ends in `noreply`.
+//! The text protocol; no binary protocol. What the storage commands do is in `storage`, the meta
+//! commands are in `meta`. Invariant: each request gets exactly one reply, or none when it ends in
+//! `noreply`, or has the flag `q`.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use base::Time;
 use crate::Outcome;
 use crate::store::Store;
 
+mod meta;
 mod numbers;
 mod storage;
 
@@ -214,6 +216,9 @@ fn execute(bytes: &[u8], line_end: usize, store: &mut Store, now: Time, out: &mu
         b"gat" => read_and_touch(&mut call, words, false),
         b"gats" => read_and_touch(&mut call, words, true),
         b"quit" => return Done::Quit,
+        _ if let Some(name) = meta::Name::of(name) => {
+            return meta::execute(&mut call, name, words, bytes, line_end);
+        }
         _ => {
             let words = Words::new(words);
             if let Some(kind) = storage::Kind::of(name, words.count) {

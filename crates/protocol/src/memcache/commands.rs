@@ -20,26 +20,38 @@ pub(crate) enum Shape {
     Version,
     /// `name [delay] [noreply]`, to every server.
     Flush,
+    /// `name key [bytes] flag...`, and a data block where there are bytes.
+    Meta { block: bool },
 }
 
 /// What a response may be, as bits. Errors may always be.
 pub(crate) mod class {
     /// VALUE blocks and END.
-    pub(crate) const VALUES: u8 = 1;
+    pub(crate) const VALUES: u16 = 1;
     /// STORED, NOT_STORED, EXISTS, NOT_FOUND.
-    pub(crate) const STORED: u8 = 2;
+    pub(crate) const STORED: u16 = 2;
     /// DELETED, NOT_FOUND.
-    pub(crate) const DELETED: u8 = 4;
+    pub(crate) const DELETED: u16 = 4;
     /// TOUCHED, NOT_FOUND.
-    pub(crate) const TOUCHED: u8 = 8;
+    pub(crate) const TOUCHED: u16 = 8;
     /// A number, NOT_FOUND.
-    pub(crate) const NUMBER: u8 = 16;
+    pub(crate) const NUMBER: u16 = 16;
     /// VERSION.
-    pub(crate) const VERSION: u8 = 32;
+    pub(crate) const VERSION: u16 = 32;
     /// OK.
-    pub(crate) const OK: u8 = 64;
+    pub(crate) const OK: u16 = 64;
+    /// HD, VA, EN.
+    pub(crate) const META_GET: u16 = 128;
+    /// HD, NS, EX, NF.
+    pub(crate) const META_SET: u16 = 256;
+    /// HD, NF, EX.
+    pub(crate) const META_DELETE: u16 = 512;
+    /// HD, VA, NF, NS, EX.
+    pub(crate) const META_ARITHMETIC: u16 = 1024;
+    /// ME, EN.
+    pub(crate) const META_DEBUG: u16 = 2048;
     /// An error.
-    pub(crate) const ALL: u8 = u8::MAX;
+    pub(crate) const ALL: u16 = u16::MAX;
 }
 
 /// A command, as this protocol's own modules see it.
@@ -48,7 +60,7 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
     /// One of [`class`].
-    pub(crate) class: u8,
+    pub(crate) class: u16,
     writes: bool,
 }
 
@@ -79,13 +91,13 @@ static COMMANDS: [Command; ROWS_COUNT] = {
     commands
 };
 
-const fn row(name: &'static str, shape: Shape, class: u8, writes: bool) -> Row {
+const fn row(name: &'static str, shape: Shape, class: u16, writes: bool) -> Row {
     Row { name, shape, class, writes }
 }
 
 const READ: bool = false;
 const WRITE: bool = true;
-const ROWS_COUNT: usize = 16;
+const ROWS_COUNT: usize = 21;
 
 #[rustfmt::skip]
 pub(crate) const TABLE: [Row; ROWS_COUNT] = [
@@ -104,6 +116,11 @@ pub(crate) const TABLE: [Row; ROWS_COUNT] = [
     row("append", Shape::Store { unique: false }, class::STORED, WRITE),
     row("prepend", Shape::Store { unique: false }, class::STORED, WRITE),
     row("version", Shape::Version, class::VERSION, READ),
+    row("mg", Shape::Meta { block: false }, class::META_GET, WRITE),
+    row("ms", Shape::Meta { block: true }, class::META_SET, WRITE),
+    row("md", Shape::Meta { block: false }, class::META_DELETE, WRITE),
+    row("ma", Shape::Meta { block: false }, class::META_ARITHMETIC, WRITE),
+    row("me", Shape::Meta { block: false }, class::META_DEBUG, READ),
     row("flush_all", Shape::Flush, class::OK, WRITE),
 ];
 

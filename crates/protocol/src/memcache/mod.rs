@@ -1,8 +1,10 @@
-//! The classic text protocol of memcached. The binary and the meta protocol are not spoken.
+//! The text protocol of memcached, classic and meta commands. The binary protocol is not spoken.
 
+mod base64;
 pub mod commands;
 pub mod join;
 mod line;
+mod meta;
 pub mod request;
 pub mod response;
 mod usual;

@@ -9,9 +9,10 @@
 use crate::decimal::{self, Field};
 use crate::memcache::commands::{self, Row, Shape};
 use crate::memcache::line::{Line, Words};
-use crate::memcache::{is_key, response, usual};
+use crate::memcache::{is_key, meta, response, usual};
 use crate::{
-    Expect, Forward, KeySpan, Limits, Parsed, Request, RequestState, Route, Scratch, Span, Then,
+    Expect, Forward, KeySpan, Limits, Parsed, Quiet, Request, RequestState, Route, Scratch, Span,
+    Then,
 };
 
 /// memcached refuses longer blocks as if their length were no number.
@@ -19,13 +20,13 @@ const BLOCK_SIZE_MAX: u64 = i32::MAX as u64 - 2;
 
 /// memcached closes a connection on which a longer line does not come at once, those that begin
 /// with `get` and `gets` excepted.
-const SERVER_LINE_SIZE_MAX: usize = 2048;
+pub(super) const SERVER_LINE_SIZE_MAX: usize = 2048;
 
 /// First byte of each request of the binary protocol.
 const BINARY_MAGIC: u8 = 0x80;
 
-const FORMAT: &str = "CLIENT_ERROR bad command line format";
-const UNKNOWN: &str = "ERROR";
+pub(super) const FORMAT: &str = "CLIENT_ERROR bad command line format";
+pub(super) const UNKNOWN: &str = "ERROR";
 
 /// See [`crate::Protocol::parse_request`].
 #[inline]
@@ -99,15 +100,15 @@ fn is_line_too_long(bytes: &[u8], size: usize, limits: &Limits) -> bool {
 const LEADING_SPACES_MAX: usize = 64;
 
 /// An answer that is a line of text, or nothing to one who wants no answer.
-struct Answer<'a> {
-    text: &'a str,
-    size: usize,
-    quiet: bool,
+pub(super) struct Answer<'a> {
+    pub(super) text: &'a str,
+    pub(super) size: usize,
+    pub(super) quiet: bool,
 }
 
 impl Answer<'_> {
     #[cold]
-    fn error(self, scratch: &mut Scratch) -> Parsed {
+    pub(super) fn error(self, scratch: &mut Scratch) -> Parsed {
         self.write(scratch);
         Parsed::Reply { size: self.size, then: Then::Continue, fault: true }
     }
@@ -143,9 +144,12 @@ fn parse_line(bytes: &[u8], end: usize, limits: &Limits, scratch: &mut Scratch) 
     if let Shape::Keys { exptime } = row.shape {
         return parse_keys(exptime, index, words, bytes, limits, scratch);
     }
+    if let Shape::Meta { .. } = row.shape {
+        return meta::parse(index, words, bytes, limits, scratch);
+    }
     let line = Line::cut(bytes, end);
     match row.shape {
-        Shape::Keys { .. } => unreachable!("handled above"),
+        Shape::Keys { .. } | Shape::Meta { .. } => unreachable!("handled above"),
         Shape::Store { unique } => parse_store(unique, index, &line, bytes, limits, scratch),
         Shape::Delete => parse_delete(index, &line, bytes, scratch),
         Shape::Arithmetic | Shape::Touch => parse_number(index, &line, bytes, scratch),
@@ -157,20 +161,32 @@ fn parse_line(bytes: &[u8], end: usize, limits: &Limits, scratch: &mut Scratch) 
                 push_word(scratch, line.word(bytes, 0));
                 forward = end_line(scratch, Span::default());
             }
-            Parsed::Request(request(index, line.size, forward, Route::Any, false))
+            Parsed::Request(request(index, line.size, forward, Route::Any, Quiet::No))
         }
     }
 }
 
 #[inline]
-fn request(index: usize, size: usize, forward: Forward, route: Route, quiet: bool) -> Request {
+pub(super) fn request(
+    index: usize,
+    size: usize,
+    forward: Forward,
+    route: Route,
+    quiet: Quiet,
+) -> Request {
     let Row { class, .. } = commands::ROWS[index];
     let command = &commands::all()[index];
     Request { size, command, forward, route, expect: Expect { class, key_check: 0 }, quiet }
 }
 
+/// What `noreply` asks for.
+#[inline]
+fn silence(quiet: bool) -> Quiet {
+    if quiet { Quiet::All } else { Quiet::No }
+}
+
 /// Appends a word to a line that is being written.
-fn push_word(scratch: &mut Scratch, word: &[u8]) {
+pub(super) fn push_word(scratch: &mut Scratch, word: &[u8]) {
     if !scratch.rewritten.is_empty() {
         scratch.rewritten.push(b' ');
     }
@@ -178,13 +194,13 @@ fn push_word(scratch: &mut Scratch, word: &[u8]) {
 }
 
 /// Appends a number to a line that is being written.
-fn push_number(scratch: &mut Scratch, value: impl itoa::Integer) {
+pub(super) fn push_number(scratch: &mut Scratch, value: impl itoa::Integer) {
     scratch.rewritten.push(b' ');
     decimal::push(&mut scratch.rewritten, value);
 }
 
 /// Ends a line that is being written; `tail` follows it.
-fn end_line(scratch: &mut Scratch, tail: Span) -> Forward {
+pub(super) fn end_line(scratch: &mut Scratch, tail: Span) -> Forward {
     scratch.rewritten.extend_from_slice(b"\r\n");
     Forward::Rewritten { tail }
 }
@@ -236,9 +252,9 @@ fn parse_keys(
         return fault("CLIENT_ERROR line too long").error(scratch);
     }
     if !scratch.keys.is_empty() {
-        return Parsed::Request(request(index, size, forward, Route::Split, false));
+        return Parsed::Request(request(index, size, forward, Route::Split, Quiet::No));
     }
-    let mut request = request(index, size, forward, Route::Key(first), false);
+    let mut request = request(index, size, forward, Route::Key(first), Quiet::No);
     request.expect.key_check = response::key_check(&bytes[first.range()]);
     Parsed::Request(request)
 }
@@ -280,21 +296,11 @@ fn parse_store(
     if line.count < 5 {
         return of_line(UNKNOWN).error(scratch);
     }
-    let Some(length) = decimal::unsigned_field(line.word(bytes, 4)) else {
-        // A number that is too large to be read is followed by something, but none can wait for it.
-        return match line.word(bytes, 4).iter().all(u8::is_ascii_digit) {
-            true => of_line(FORMAT).close(scratch),
-            false => of_line(FORMAT).error(scratch),
-        };
+    let (length, size) = match block_of(line.word(bytes, 4), line.size, quiet, limits, scratch) {
+        Ok(block) => block,
+        Err(parsed) => return parsed,
     };
-    if length.value > u64::from(u32::MAX) {
-        return of_line(FORMAT).close(scratch);
-    }
-    let size = line.size + length.value as usize + 2;
     let whole = |text| Answer { text, size, quiet };
-    if length.value > BLOCK_SIZE_MAX || size > limits.request_size_max {
-        return whole("SERVER_ERROR object too large for cache").error(scratch);
-    }
     if line.count < fields_count || line.count > fields_count + 1 {
         return whole(UNKNOWN).error(scratch);
     }
@@ -331,7 +337,35 @@ fn parse_store(
         let block = Span { start: line.size as u32, end: size as u32 };
         forward = end_line(scratch, block);
     }
-    Parsed::Request(request(index, size, forward, Route::Key(line.span(1)), quiet))
+    Parsed::Request(request(index, size, forward, Route::Key(line.span(1)), silence(quiet)))
+}
+
+/// What a word says of the data block behind the line: its length, and the size of both.
+#[inline]
+pub(super) fn block_of(
+    word: &[u8],
+    line_size: usize,
+    quiet: bool,
+    limits: &Limits,
+    scratch: &mut Scratch,
+) -> Result<(Field<u64>, usize), Parsed> {
+    let of_line = Answer { text: FORMAT, size: line_size, quiet };
+    let Some(length) = decimal::unsigned_field(word) else {
+        // A number that is too large to be read is followed by something, but none can wait for it.
+        return Err(match word.iter().all(u8::is_ascii_digit) {
+            true => of_line.close(scratch),
+            false => of_line.error(scratch),
+        });
+    };
+    if length.value > u64::from(u32::MAX) {
+        return Err(of_line.close(scratch));
+    }
+    let size = line_size + length.value as usize + 2;
+    if length.value > BLOCK_SIZE_MAX || size > limits.request_size_max {
+        let text = "SERVER_ERROR object too large for cache";
+        return Err(Answer { text, size, quiet }.error(scratch));
+    }
+    Ok((length, size))
 }
 
 fn parse_delete(index: usize, line: &Line, bytes: &[u8], scratch: &mut Scratch) -> Parsed {
@@ -355,7 +389,7 @@ fn parse_delete(index: usize, line: &Line, bytes: &[u8], scratch: &mut Scratch) 
         push_word(scratch, line.word(bytes, 1));
         forward = end_line(scratch, Span::default());
     }
-    Parsed::Request(request(index, line.size, forward, Route::Key(line.span(1)), quiet))
+    Parsed::Request(request(index, line.size, forward, Route::Key(line.span(1)), silence(quiet)))
 }
 
 /// Commands of a key and a number.
@@ -392,7 +426,7 @@ fn parse_number(index: usize, line: &Line, bytes: &[u8], scratch: &mut Scratch) 
         }
         forward = end_line(scratch, Span::default());
     }
-    Parsed::Request(request(index, line.size, forward, Route::Key(line.span(1)), quiet))
+    Parsed::Request(request(index, line.size, forward, Route::Key(line.span(1)), silence(quiet)))
 }
 
 #[cold]
@@ -419,7 +453,7 @@ fn parse_flush(index: usize, line: &Line, bytes: &[u8], scratch: &mut Scratch) -
         }
         forward = end_line(scratch, Span::default());
     }
-    Parsed::Request(request(index, line.size, forward, Route::Everywhere, quiet))
+    Parsed::Request(request(index, line.size, forward, Route::Everywhere, silence(quiet)))
 }
 
 /// Everything that no server sees.
@@ -436,12 +470,8 @@ fn parse_other(name: &[u8], bytes: &[u8], end: usize, scratch: &mut Scratch) -> 
             Some(_) => answer("OK").good(scratch),
             None => answer(FORMAT).error(scratch),
         },
-        b"ms" => {
-            let length = decimal::unsigned_field(line.word(bytes, 2)).map(|field| field.value);
-            let block = length.filter(|&length| length <= u64::from(u32::MAX));
-            let size = block.map_or(size, |block| size + block as usize + 2);
-            Answer { text: UNKNOWN, size, quiet: false }.error(scratch)
-        }
+        // It comes in its turn, so everything before it is answered then, which is all it says.
+        b"mn" => Answer { text: "MN", size, quiet: false }.good(scratch),
         // A browser was made to send this; it must not be led on to send more.
         _ if Words::new(bytes, end)
             .last()

@@ -6,7 +6,7 @@
 
 use crate::decimal;
 use crate::memcache::commands::class;
-use crate::memcache::{KEY_SIZE_MAX, key_size};
+use crate::memcache::{KEY_SIZE_MAX, key_size, meta};
 use crate::{Expect, Framed, Limits, ResponseState, Seen};
 
 /// See [`crate::Protocol::frame_response`].
@@ -38,11 +38,16 @@ pub fn frame(state: &mut ResponseState, bytes: &[u8], limits: &Limits) -> Framed
                 return Framed::Incomplete { need: 1 };
             }
         };
-        let Kind::Value { key_size, size } = line.kind else {
-            return match classes_of_end(line.kind, at == 0) {
-                Ok(classes) => complete(state, at + line.size, Seen { classes, ..seen }),
-                Err(text) => broken(state, text),
-            };
+        let (block, size) = match line.kind {
+            Kind::Value { key_size, size } => (Block::Value { key_size }, size),
+            Kind::Meta { size: Some(size), seen } if at == 0 => (Block::Meta(seen), size),
+            Kind::Meta { size: None, seen } if at == 0 => return complete(state, line.size, seen),
+            kind => {
+                return match classes_of_end(kind, at == 0) {
+                    Ok(classes) => complete(state, at + line.size, Seen { classes, ..seen }),
+                    Err(text) => broken(state, text),
+                };
+            }
         };
         let next = at as u64 + line.size as u64 + size + 2;
         if next > limits.response_size_max as u64 {
@@ -50,10 +55,13 @@ pub fn frame(state: &mut ResponseState, bytes: &[u8], limits: &Limits) -> Framed
         }
         let next = next as usize;
         match bytes.get(next - 2..next) {
-            Some(b"\r\n") => {
-                notice_value(&mut seen, &bytes[at + VALUE.len()..][..key_size]);
-                (at, searched) = (next, 0);
-            }
+            Some(b"\r\n") => match block {
+                Block::Meta(seen) => return complete(state, next, seen),
+                Block::Value { key_size } => {
+                    notice_value(&mut seen, &bytes[at + VALUE.len()..][..key_size]);
+                    (at, searched) = (next, 0);
+                }
+            },
             Some(_) => return broken(state, "no line end after a value"),
             None => {
                 *state = ResponseState {
@@ -105,7 +113,7 @@ fn pass_blocks(bytes: &[u8], mut at: usize, limits: &Limits, seen: &mut Seen) ->
 
 /// The last line of nearly all responses: its size, and the classes of responses that it means.
 #[inline]
-fn usual_end(rest: &[u8], alone: bool) -> Option<(usize, u8)> {
+fn usual_end(rest: &[u8], alone: bool) -> Option<(usize, u16)> {
     if rest.starts_with(b"END\r\n") {
         return Some((5, class::VALUES));
     }
@@ -123,13 +131,13 @@ fn notice_value(seen: &mut Seen, key: &[u8]) {
 
 /// The classes of responses that the last line means. Values may be followed by their end, or by
 /// what kept the server from the next one.
-fn classes_of_end(kind: Kind, alone: bool) -> Result<u8, &'static str> {
+fn classes_of_end(kind: Kind, alone: bool) -> Result<u16, &'static str> {
     match kind {
         Kind::End => Ok(class::VALUES),
         Kind::Error if alone => Ok(class::ALL),
         Kind::Error => Ok(class::VALUES),
         Kind::Word(classes) if alone => Ok(classes),
-        Kind::Word(_) => Err("values are not followed by END"),
+        Kind::Word(_) | Kind::Meta { .. } => Err("values are not followed by END"),
         Kind::Value { .. } | Kind::Unknown => Err("unknown response"),
     }
 }
@@ -168,6 +176,13 @@ fn any_line(rest: &[u8], searched: usize, limits: &Limits) -> Result<Line, Stop>
     Ok(Line { kind, size: line.len() })
 }
 
+/// What stands behind the line of a block.
+#[derive(Debug, Clone, Copy)]
+enum Block {
+    Value { key_size: usize },
+    Meta(Seen),
+}
+
 /// What a line of a response is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -178,7 +193,12 @@ enum Kind {
     },
     End,
     /// Everything in one line; the bits are the classes of responses that it may be.
-    Word(u8),
+    Word(u16),
+    /// The line of a response to a meta command, with the size of the block that follows it.
+    Meta {
+        size: Option<u64>,
+        seen: Seen,
+    },
     Error,
     Unknown,
 }
@@ -192,7 +212,8 @@ impl Kind {
         }
         let spaces = line.iter().rev().take_while(|&&byte| byte == b' ').count();
         let line = &line[..line.len() - spaces];
-        let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
+        let mut words = line.split(|&byte| byte == b' ');
+        let word = words.next().unwrap_or_default();
         let alone = word.len() == line.len();
         match word {
             b"END" if alone => Kind::End,
@@ -205,6 +226,8 @@ impl Kind {
             b"OK" if alone => Kind::Word(class::OK),
             b"RESET" if alone => Kind::Word(0),
             b"VERSION" => Kind::Word(class::VERSION),
+            b"MN" if alone => Kind::Word(0),
+            &[a @ b'A'..=b'Z', b @ b'A'..=b'Z'] => meta_line([a, b], words),
             b"ERROR" | b"CLIENT_ERROR" | b"SERVER_ERROR" => Kind::Error,
             [b'0'..=b'9', ..]
                 if alone && word.len() <= 20 && word.iter().all(u8::is_ascii_digit) =>
@@ -214,6 +237,39 @@ impl Kind {
             _ => Kind::Unknown,
         }
     }
+}
+
+/// Reads the line of a response to a meta command; `words` is behind the code.
+#[cold]
+fn meta_line<'a>(code: [u8; 2], mut words: impl Iterator<Item = &'a [u8]>) -> Kind {
+    use class::{META_ARITHMETIC, META_DEBUG, META_DELETE, META_GET, META_SET};
+    let classes = match &code {
+        b"VA" => META_GET | META_ARITHMETIC,
+        b"HD" => META_GET | META_SET | META_DELETE | META_ARITHMETIC,
+        b"EN" => META_GET | META_DEBUG,
+        b"NF" => META_SET | META_DELETE | META_ARITHMETIC,
+        b"NS" => META_SET | META_ARITHMETIC,
+        b"EX" => META_SET | META_DELETE | META_ARITHMETIC,
+        b"ME" => META_DEBUG,
+        _ => return Kind::Unknown,
+    };
+    let mut size = None;
+    if &code == b"VA" {
+        let field = words.next().and_then(decimal::unsigned_field);
+        let Some(field) = field.filter(|field| field.canonical) else { return Kind::Unknown };
+        if field.value > u64::from(u32::MAX) {
+            return Kind::Unknown;
+        }
+        size = Some(field.value);
+    }
+    let key_check = match &code {
+        // The key, and words that are no flags.
+        b"ME" => 0,
+        b"VA" | b"HD" => meta::echo(words).unwrap_or(NO_ECHO),
+        // Before 1.6.18, memcached did not echo anything with a miss.
+        _ => meta::echo(words).unwrap_or(0),
+    };
+    Kind::Meta { size, seen: Seen { classes, key_check } }
 }
 
 /// What the head of a block begins with.
@@ -304,7 +360,8 @@ pub(super) fn block_size(rest: &[u8], key: &[u8]) -> Option<usize> {
 }
 
 /// The check sum that stands for a key in [`Expect`]. It is there to see a server out of step, not
-/// to withstand anyone. Neither zero nor [`KEY_CHECK_SEVERAL`].
+/// to withstand anyone. Not zero, [`NO_ECHO`] or
+/// [`KEY_CHECK_SEVERAL`].
 #[inline]
 pub(crate) fn key_check(key: &[u8]) -> u32 {
     let mut sum = key.len() as u64;
@@ -318,8 +375,11 @@ pub(crate) fn key_check(key: &[u8]) -> u32 {
         Some(&last) => mix(u64::from_le_bytes(last)),
         None => mix(tail.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))),
     }
-    ((sum >> 32) as u32 ^ sum as u32).clamp(1, KEY_CHECK_SEVERAL - 1)
+    ((sum >> 32) as u32 ^ sum as u32).clamp(1, NO_ECHO - 1)
 }
+
+/// Stands for an opaque token and a key that a meta command did not ask to be echoed.
+pub(crate) const NO_ECHO: u32 = u32::MAX - 1;
 
 /// Stands for the keys of more blocks than one in [`Seen`]: what no key has.
 const KEY_CHECK_SEVERAL: u32 = u32::MAX;

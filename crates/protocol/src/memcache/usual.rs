@@ -4,7 +4,7 @@
 
 use crate::memcache::commands::class;
 use crate::memcache::{KEY_SIZE_MAX, commands, key_size, response};
-use crate::{Expect, Forward, KeySpan, Limits, Parsed, Request, Route, Scratch, Span};
+use crate::{Expect, Forward, KeySpan, Limits, Parsed, Quiet, Request, Route, Scratch, Span};
 
 /// Parses `get key... CR LF`, with single spaces. Nothing when it is anything else.
 ///
@@ -39,7 +39,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits, scratch: &mut Scratch) -> Opt
         forward: Forward::Verbatim,
         route,
         expect,
-        quiet: false,
+        quiet: Quiet::No,
     }))
 }
 

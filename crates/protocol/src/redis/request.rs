@@ -229,7 +229,7 @@ pub(super) fn dispatch(bytes: &[u8], size: usize, scratch: &mut Scratch) -> Pars
         forward: Forward::Verbatim,
         route,
         expect: Expect::default(),
-        quiet: false,
+        quiet: crate::Quiet::No,
     })
 }
 

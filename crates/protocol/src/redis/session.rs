@@ -137,7 +137,7 @@ pub(super) fn dispatch(
             forward: Forward::Verbatim,
             route: Route::Dedicated(tie),
             expect: Expect::default(),
-            quiet: false,
+            quiet: crate::Quiet::No,
         }),
         Err(parsed) => parsed,
     }
@@ -174,7 +174,7 @@ fn in_transaction(
             }
             Route::Any | Route::Split => return Ok(Tie::Keeps),
             Route::Dedicated(tie) => return Ok(tie),
-            Route::Everywhere => {}
+            Route::Everywhere | Route::Decoded => {}
         },
     }
     let text = [b"'", row.name.as_bytes(), b"' is not possible in a transaction through the proxy"];

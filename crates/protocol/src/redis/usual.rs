@@ -48,7 +48,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
         forward: Forward::Verbatim,
         route: Route::Key(Span { start: start as u32, end: end as u32 }),
         expect: Expect::default(),
-        quiet: false,
+        quiet: crate::Quiet::No,
     }))
 }
 

@@ -4,7 +4,7 @@
 //! `Client::input`, or to be dropped, in the order of the stream.
 
 use base::slab::Key;
-use protocol::{Forward, KeySpan, Parsed, Request, Route, Then};
+use protocol::{Forward, Parsed, Request, Route, Scratch, Then};
 
 use super::{Mode, State};
 use crate::canary::Canary;
@@ -239,11 +239,12 @@ impl Proxy {
         };
         if self.pools[pool_index].options.slow_threshold.is_some() {
             let pool = &self.pools[pool_index];
-            let key_hash = hash_for_log(pool, request.route, wire, &self.scratch.keys);
+            let key_hash = hash_for_log(pool, request.route, wire, &self.scratch);
             self.slow_log.begin(index, self.now, key_hash);
         }
         let server = match request.route {
             Route::Key(span) => self.pools[pool_index].route(&wire[span.range()]),
+            Route::Decoded => self.pools[pool_index].route(&self.scratch.decoded),
             Route::Any => self.pools[pool_index].route(protocol::PLACEHOLDER_KEY),
             Route::Split => match self.split(key, index, &request, frame.bytes()) {
                 // All keys have one owner: the request goes there as it is.
@@ -348,12 +349,13 @@ impl Proxy {
 /// path it costs every request registers.
 #[cold]
 #[inline(never)]
-fn hash_for_log(pool: &Pool, route: Route, wire: &[u8], keys: &[KeySpan]) -> u32 {
+fn hash_for_log(pool: &Pool, route: Route, wire: &[u8], scratch: &Scratch) -> u32 {
     pool.key_hash(match route {
         Route::Key(span) => &wire[span.range()],
+        Route::Decoded => &scratch.decoded,
         Route::Any | Route::Everywhere => protocol::PLACEHOLDER_KEY,
         Route::Split | Route::Dedicated(_) => {
-            keys.first().map_or(&[][..], |key| &wire[key.key.range()])
+            scratch.keys.first().map_or(&[][..], |key| &wire[key.key.range()])
         }
     })
 }

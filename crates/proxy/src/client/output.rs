@@ -52,7 +52,7 @@ impl Proxy {
             client.requests.pop(&mut self.records);
             let record = self.records.at_mut(head);
             match std::mem::replace(&mut record.reply, Reply::Waiting) {
-                Reply::Bytes(bytes) if record.quiet => {
+                Reply::Bytes(bytes) if record.quiet.drops(&bytes) => {
                     client.held_size -= bytes.len();
                     self.buffered_bytes -= bytes.len();
                     self.buffers.give(bytes);
@@ -63,7 +63,7 @@ impl Proxy {
                 }
                 Reply::Failed(error) => {
                     pool.stats.forward_errors += 1;
-                    if !record.quiet {
+                    if !record.quiet.drops_errors() {
                         let mut bytes = self.buffers.take(64);
                         pool.options.protocol.encode_error(error.text(), &mut bytes);
                         self.buffered_bytes += bytes.len();

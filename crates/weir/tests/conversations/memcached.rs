@@ -10,7 +10,7 @@ fn said(lines: &str) -> Vec<u8> {
 
 /// Everything that Weir promises to pass on, or to answer, as a server does.
 pub(crate) fn all() -> Vec<Conversation> {
-    [storing(), reading(), numbers(), silent(), forms(), mistakes(), long()]
+    [storing(), reading(), numbers(), silent(), forms(), mistakes(), long(), meta(), meta_wrong()]
         .into_iter()
         .flatten()
         .collect()
@@ -155,5 +155,118 @@ fn long() -> Vec<Conversation> {
             "a value that is too large",
             said(&format!("set k0 0 0 2000000|{}|get k0", "v".repeat(2_000_000))),
         ),
+    ]
+}
+
+/// The unique numbers of items differ between servers, so none is asked for.
+fn meta() -> Vec<Conversation> {
+    vec![
+        (
+            "meta: values and misses",
+            said(
+                "mg k0|mg k0 v|ms k0 2 F5|ab|mg k0|mg k0 v|mg k0 s f t v k Oabc|mg k10 k O1|\
+                 ms k10 0||mg k10 v f|mg k0 v T100 t|mg k0 t",
+            ),
+        ),
+        (
+            "meta: modes",
+            said(
+                "ms k0 1 ME|a|ms k0 1 ME O9|b|ms k0 1 MA|c|ms k0 1 MP k|d|ms k10 1 MR|x|\
+                 ms k10 1 MA|x|mg k0 v|ms k0 1 MZ|e|ms k0 1 Mappend|e|mg k0 v",
+            ),
+        ),
+        (
+            "meta: deleting",
+            said("md k0|md k0 k O1|ms k0 1|a|md k0 O1 k|mg k0|ms k0 1|a|md k0 C0|md k0"),
+        ),
+        (
+            "meta: stale items",
+            said(
+                "ms k0 1 T100|a|md k0 I T30|mg k0 v|mg k0 v|ms k0 1|b|mg k0 v|mg k1 N30 v|\
+                 mg k1 N30 v k|mg k10 N30 R60 v O5|mg k10 R60 v",
+            ),
+        ),
+        (
+            "meta: numbers",
+            said(
+                "ma k0|ma k0 N0 J13 v|ma k0 v|ma k0 D10 v k O2|ma k0 MD D100 v|ma k0 MI|\
+                 ma k10 N0|mg k10 v|ms k1 1|x|ma k1 v|ma k1 D|ma k0 Mx",
+            ),
+        ),
+        (
+            "meta: in silence",
+            said(
+                "mg k0 v q|mg k10 v q k|ms k0 1 q|a|ms k10 2 q O1|ab|mg k0 v q|mg k1 q O7|\
+                 mg k10 q k|md k1 q|md k0 q|ma k1 q|ma k1 N0 v|ma k1 v q|ma k1 q|ma k1 v|\
+                 ms k0 1 q ME|a|ms k0 1 q ME|b|ms k0 1 C1 q|c|mn|mg k0 v q|mn",
+            ),
+        ),
+        (
+            "meta: a batch over both servers",
+            said(
+                "ms k0 1|0|ms k10 2|10|mg k10 v k q|mg k1 v k q|mg k0 v k q|mg k11 v k q|\
+                 get k0 k1 k10|mg k10 v k q|mn|get k0",
+            ),
+        ),
+        (
+            "meta: keys in base64",
+            said(
+                "ms azA= 2 b k O1|ab|mg azA= b k v|mg k0 k v|get k0|md azA= b k|mg k0|\
+                 ms AP/+ 1 b|x|mg AP/+ b v k|mg AP/+ b k q v|md AP/+ b q|mg AP/+ b k q|mn|\
+                 ma azE= b N0 J5 v k|mg k1 v k|ma azE= b v|ms DQpB 1 b|x|mg DQpB b k v|\
+                 md DQpB b k",
+            ),
+        ),
+        ("meta: nothing to do", said("mn|mn foo|mn q|get k0|mn")),
+        (
+            "meta: a value of 70,000 bytes",
+            said(&format!("ms k0 70000 T0|{}|mg k0 v s", "v".repeat(70_000))),
+        ),
+        ("meta: a value like commands", said("ms k0 15|mn|md k0|mg k0||mg k0 v|mn")),
+        ("meta: more spaces and a bare LF", b"ms  k0  02  T0 \nab\r\nmg  k0   v\nmn\n".to_vec()),
+    ]
+}
+
+fn meta_wrong() -> Vec<Conversation> {
+    let many = "z ".repeat(17);
+    vec![
+        ("meta: too few words", said("mg|ms|md|ma|me|ms k0|get k0")),
+        (
+            "meta: flags that are none",
+            said("mg k0 z|ms k0 1 z|a|md k0 z|ma k0 z|mg k0 1|mg k0 noreply|get k0"),
+        ),
+        ("meta: flags twice", said("mg k0 v v|mg k0 q q|ms k0 1 q q|a|md k0 q q|ma k0 q v q|mn")),
+        (
+            "meta: tokens that are none",
+            said("mg k0 Tx|mg k0 T|ms k0 1 T|a|ms k0 1 Cx q|a|ma k0 Dx|ma k0 Jx|md k0 Cx q|mn"),
+        ),
+        (
+            "meta: opaque tokens",
+            said(&format!("mg k0 O{}|mg k0 O{}|mg k0 q O|mn", "o".repeat(31), "o".repeat(32))),
+        ),
+        (
+            "meta: many flags",
+            said(&format!("mg k0 {many}|mg k0 {many} z|mg k0 {many} z z z z z z")),
+        ),
+        (
+            "meta: no base64",
+            said("mg !!! b|mg azA b v|mg azA=x b|ms azA 1 b|a|ma azA b|md azA b q|me azA b|mn"),
+        ),
+        (
+            "meta: long keys",
+            said(&format!(
+                "mg {0} v|md {0}|ma {0}|me {0}|mg {1} k",
+                "k".repeat(251),
+                "k".repeat(250)
+            )),
+        ),
+        ("meta: no length", said("ms k0 S2|ab|ms k0 x|ab|ms k0 -1|ab|ms k0 T0 2|ab|mn")),
+        ("meta: another length", said("ms k0 2|abc|ms k0 2 q|abcd|ms k0 5 q|abc|mn|mn")),
+        (
+            "meta: a value that is too large",
+            said(&format!("ms k0 2000000 q|{}|mg k0 v|mn", "v".repeat(2_000_000))),
+        ),
+        ("meta: debugging", said("me k0|me k10 b|me k0 q k|mn")),
+        ("meta: capitals", said("MG k0|Mg k0|mG k0|mx k0|MN")),
     ]
 }

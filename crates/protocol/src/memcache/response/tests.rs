@@ -53,7 +53,6 @@ fn what_is_no_response_is_broken() {
     for response in [
         "\r\n",
         " \r\n",
-        "HD\r\n",
         "STAT a b\r\n",
         "ERROR: x\r\n",
         "stored\r\n",
