@@ -8,8 +8,8 @@
 //!
 //! Replies are those of Redis 7.0 and memcached 1.6.18, byte for byte, with these exceptions: sets
 //! and hashes are listed in the order of their bytes, inline requests know no quotes, `COMMAND` is
-//! an empty array, `AUTH` succeeds where no password is set, RESP3 is refused, and a long line is
-//! judged by its length alone and not by how it was cut.
+//! an empty array, `AUTH` succeeds where no password is set, and a long line is judged by its
+//! length alone and not by how it was cut.
 //!
 //! ```
 //! use base::Time;

@@ -136,12 +136,19 @@ fn redis_asks_for_the_password_first() {
 }
 
 #[test]
-fn redis_resp3_is_refused() {
+fn redis_speaks_the_version_that_the_client_chose() {
     let hello = "*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n\
                  $5\r\nproto\r\n:2\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n\
                  $4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";
+    let hello3 = hello.replace("*14\r\n", "%7\r\n").replace(":2\r\n", ":3\r\n");
     redis(&[
-        (0, "HELLO 3\r\n", "-NOPROTO unsupported protocol version\r\n"),
+        (0, "HELLO 4\r\n", "-NOPROTO unsupported protocol version\r\n"),
+        (0, "HELLO 3\r\n", &hello3),
+        (0, "HELLO\r\nGET a\r\nMGET a b\r\n", &format!("{hello3}_\r\n*2\r\n_\r\n_\r\n")),
+        (0, "HGETALL h\r\nSMEMBERS s\r\nLPOP l 2\r\n", "%0\r\n~0\r\n_\r\n"),
+        (0, "HSET h a 1\r\nSADD s x\r\n", ":1\r\n:1\r\n"),
+        (0, "HGETALL h\r\nSMEMBERS s\r\n", "%1\r\n$1\r\na\r\n$1\r\n1\r\n~1\r\n$1\r\nx\r\n"),
+        (0, "COMMAND DOCS\r\nHELLO 2\r\n", &format!("%0\r\n{hello}")),
         (0, "HELLO\r\n", hello),
         (0, "HELLO 2 SETNAME me\r\n", hello),
         (0, "COMMAND DOCS\r\n", "*0\r\n"),

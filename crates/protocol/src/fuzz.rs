@@ -3,8 +3,8 @@
 //! shares no code with the fast one; and nothing panics. The unit tests use them too.
 
 use crate::{
-    Expect, Forward, Framed, Limits, Parsed, Protocol, Quiet, RequestState, ResponseState, Route,
-    Scratch, Seen, Then, memcache,
+    Expect, Forward, Framed, Limits, Parsed, Profile, Protocol, Quiet, RequestState, ResponseState,
+    Route, Scratch, Seen, Then, Version, memcache,
 };
 
 /// Small, so that limits are met by small inputs.
@@ -30,12 +30,15 @@ pub fn memcache_request(data: &[u8]) {
 
 /// Any bytes from a Redis server.
 pub fn redis_response(data: &[u8]) {
-    check_responses(Protocol::Redis, data, &LIMITS);
+    for version in Version::ALL {
+        check_responses(Protocol::Redis, version, data, &LIMITS);
+    }
+    check_versions_agree(data, &LIMITS);
 }
 
 /// Any bytes from a memcached server.
 pub fn memcache_response(data: &[u8]) {
-    check_responses(Protocol::Memcache, data, &LIMITS);
+    check_responses(Protocol::Memcache, Version::Basic, data, &LIMITS);
 }
 
 /// What became of one request.
@@ -55,6 +58,8 @@ pub(crate) enum Outcome {
         size: usize,
         reply: Vec<u8>,
         fault: bool,
+        /// What the client speaks from here on.
+        version: Version,
     },
     Close {
         reply: Vec<u8>,
@@ -78,12 +83,13 @@ pub(crate) fn requests(
     let mut outcomes = Vec::new();
     let mut scratch = Scratch::default();
     let mut state = RequestState::default();
+    let mut profile = Profile { id: 1, ..Profile::default() };
     let mut start = 0;
     let mut wanted = 0;
     for end in ends {
         while start < end {
             let bytes = &stream[start..end];
-            let parsed = protocol.parse_request(&mut state, bytes, limits, &mut scratch);
+            let mut parsed = protocol.parse_request(&mut state, bytes, limits, &mut scratch);
             if let Parsed::Incomplete { need } = parsed {
                 assert!(need > 0, "needs nothing");
                 assert!(end + need >= wanted, "needs fewer bytes than it said");
@@ -93,7 +99,14 @@ pub(crate) fn requests(
             assert_eq!(state, RequestState::default(), "the state is left over");
             assert!(end >= wanted, "is whole with fewer bytes than it needed");
             wanted = 0;
-            let outcome = outcome(parsed, bytes, &scratch);
+            if let Parsed::Own(own) = parsed {
+                parsed = protocol.answer(own, bytes, &profile, &mut scratch);
+                let refused = matches!(parsed, Parsed::Reply { fault: true, .. });
+                assert!(!refused || scratch.profile.is_none(), "an error changes the profile");
+                // The password is always right here.
+                profile = scratch.profile.take().unwrap_or(profile);
+            }
+            let outcome = outcome(parsed, bytes, &scratch, profile.version);
             start += match outcome {
                 Outcome::Request { size, .. }
                 | Outcome::Reply { size, .. }
@@ -113,15 +126,15 @@ pub(crate) fn requests(
     outcomes
 }
 
-fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch) -> Outcome {
+fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch, version: Version) -> Outcome {
     let source = scratch.source(bytes);
     let reply = scratch.reply.clone();
     match parsed {
-        Parsed::Incomplete { .. } => unreachable!("handled by the caller"),
+        Parsed::Incomplete { .. } | Parsed::Own(_) => unreachable!("handled by the caller"),
         Parsed::Reply { then: Then::Close, .. } => Outcome::Close { reply },
         Parsed::Reply { size, fault, .. } => {
             assert!(size > 0, "takes nothing of the stream");
-            Outcome::Reply { size, reply, fault }
+            Outcome::Reply { size, reply, fault, version }
         }
         Parsed::Authenticate { size, password } => {
             Outcome::Authenticate { size, reply, password: source[password.range()].to_vec() }
@@ -204,8 +217,8 @@ fn check_outcome(protocol: Protocol, outcome: &Outcome) {
                 assert_eq!(&sent, keys);
             }
         },
-        Outcome::Reply { reply, .. } if !reply.is_empty() => {
-            let mut state = ResponseState::default();
+        Outcome::Reply { reply, version, .. } if !reply.is_empty() => {
+            let mut state = ResponseState::new(*version);
             let limits = Limits { line_size_max: 1 << 20, ..Limits::default() };
             let framed = protocol.frame_response(&mut state, reply, &limits);
             assert_eq!(framed, Framed::Complete { size: reply.len() }, "{reply:?}");
@@ -214,37 +227,41 @@ fn check_outcome(protocol: Protocol, outcome: &Outcome) {
     }
 }
 
-/// Frames a stream of responses that comes in pieces. Sizes, and then what the rest is.
+/// Frames a stream of responses, and what is pushed between them, that comes in pieces. Sizes, and
+/// then what the rest is.
 pub(crate) fn responses(
     protocol: Protocol,
+    version: Version,
     stream: &[u8],
     ends: impl Iterator<Item = usize>,
     limits: &Limits,
 ) -> (Vec<usize>, Option<&'static str>) {
     let mut sizes = Vec::new();
-    let mut state = ResponseState::default();
+    let mut state = ResponseState::new(version);
     let mut start = 0;
     let mut wanted = 0;
     for end in ends {
         while start < end {
-            match protocol.frame_response(&mut state, &stream[start..end], limits) {
+            let framed = protocol.frame_response(&mut state, &stream[start..end], limits);
+            match framed {
                 Framed::Incomplete { need } => {
                     assert!(need > 0, "needs nothing");
                     assert!(end + need >= wanted, "needs fewer bytes than it said");
                     wanted = end + need;
                     break;
                 }
-                Framed::Complete { size } => {
+                Framed::Complete { size } | Framed::Push { size } => {
+                    assert_eq!(matches!(framed, Framed::Push { .. }), stream[start] == b'>');
                     assert!(end >= wanted, "is whole with fewer bytes than it needed");
                     assert!((1..=end - start).contains(&size), "takes what has not come");
-                    check_left(state);
+                    check_left(state, version);
                     check_seen(protocol, &state, &stream[start..start + size]);
                     wanted = 0;
                     start += size;
                     sizes.push(size);
                 }
                 Framed::Broken(text) => {
-                    check_left(state);
+                    check_left(state, version);
                     return (sizes, Some(text));
                 }
             }
@@ -254,9 +271,9 @@ pub(crate) fn responses(
 }
 
 /// Nothing but what was noticed may be left of a response.
-fn check_left(state: ResponseState) {
+fn check_left(state: ResponseState, version: Version) {
     let left = ResponseState { seen: Seen::default(), ..state };
-    assert_eq!(left, ResponseState::default(), "the state is left over");
+    assert_eq!(left, ResponseState::new(version), "the state is left over");
 }
 
 /// What was noticed of a response decides as reading it once more and slowly would.
@@ -292,24 +309,39 @@ fn check_seen(protocol: Protocol, state: &ResponseState, response: &[u8]) {
     }
 }
 
-pub(crate) fn check_responses(protocol: Protocol, stream: &[u8], limits: &Limits) {
-    let whole = responses(protocol, stream, std::iter::once(stream.len()), limits);
-    let cut = responses(protocol, stream, cuts(stream), limits);
+pub(crate) fn check_responses(
+    protocol: Protocol,
+    version: Version,
+    stream: &[u8],
+    limits: &Limits,
+) {
+    let whole = responses(protocol, version, stream, std::iter::once(stream.len()), limits);
+    let cut = responses(protocol, version, stream, cuts(stream), limits);
     assert_eq!(whole, cut, "depends on where it is cut");
     if stream.len() <= BYTEWISE_MAX {
-        let bytewise = responses(protocol, stream, 1..=stream.len(), limits);
+        let bytewise = responses(protocol, version, stream, 1..=stream.len(), limits);
         assert_eq!(whole, bytewise, "depends on where it is cut");
     }
     let mut start = 0;
     for &size in &whole.0 {
         let response = &stream[start..start + size];
         start += size;
-        let slow = match protocol {
-            Protocol::Redis => slow::redis_response(response),
-            Protocol::Memcache => slow::memcache_response(response),
+        let slow = match (protocol, version) {
+            (Protocol::Redis, Version::Basic) => slow::redis_response(response),
+            (Protocol::Redis, Version::Resp3) => slow::resp3_response(response),
+            (Protocol::Memcache, _) => slow::memcache_response(response),
         };
         assert_eq!(slow, Some(size), "framed otherwise by a client: {response:?}");
     }
+}
+
+/// What RESP2 has means the same in RESP3.
+fn check_versions_agree(stream: &[u8], limits: &Limits) {
+    let [basic, resp3] = Version::ALL.map(|version| {
+        let whole = std::iter::once(stream.len());
+        responses(Protocol::Redis, version, stream, whole, limits).0
+    });
+    assert!(resp3.starts_with(&basic), "RESP2 is framed otherwise in RESP3");
 }
 
 /// Parsers as one would write them who wants them to be right and nothing else.
@@ -365,6 +397,48 @@ pub(crate) mod slow {
                 b'$' if text == "-1" => {}
                 b'$' => rest = block(rest, number(text)?)?.1,
                 b'*' => left += number::<i64>(text).filter(|&n| n >= -1)?.max(0),
+                _ => return None,
+            }
+        }
+        Some(bytes.len() - rest.len())
+    }
+
+    /// The same of RESP3, or of a pushed message.
+    pub(crate) fn resp3_response(bytes: &[u8]) -> Option<usize> {
+        let mut rest = bytes;
+        let mut left = 1u64;
+        while left > 0 {
+            left -= 1;
+            let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+            let is_first = rest.len() == bytes.len();
+            let (kind, text) = rest[..end].split_first()?;
+            rest = &rest[end + 2..];
+            if matches!(kind, b'+' | b'-') {
+                continue;
+            }
+            let text = std::str::from_utf8(text).ok()?;
+            match kind {
+                b'$' | b'*' if text == "-1" => {}
+                b':' => drop(text.parse::<i128>().ok()?),
+                b',' => drop(text.parse::<f64>().ok()?),
+                b'(' => {
+                    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+                    digits.chars().all(|c| c.is_ascii_digit()).then_some(())?;
+                    digits.chars().next()?;
+                }
+                b'_' => text.is_empty().then_some(())?,
+                b'#' => matches!(text, "t" | "f").then_some(())?,
+                b'$' | b'!' => rest = block(rest, number(text)?)?.1,
+                b'=' => {
+                    let (body, behind) = block(rest, number(text)?)?;
+                    (body.get(3) == Some(&b':')).then_some(())?;
+                    rest = behind;
+                }
+                b'*' | b'~' => left += number::<u64>(text)?,
+                b'>' if is_first => left += number::<u64>(text)?,
+                b'%' => left += 2 * number::<u64>(text)?,
+                // It stands before an element.
+                b'|' => left += 2 * number::<u64>(text)? + 1,
                 _ => return None,
             }
         }

@@ -16,12 +16,15 @@ mod decimal;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod memcache;
+mod profile;
 pub mod redis;
+
+pub use profile::{Labels, Profile, Version};
 
 /// Which protocol a pool speaks, to its clients and to its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// RESP2.
+    /// RESP2, and RESP3 for clients that ask for it.
     Redis,
     /// The text protocol, classic and meta commands.
     Memcache,
@@ -106,6 +109,21 @@ pub struct ResponseState {
     pub(crate) elements_left: u64,
     /// What the checked bytes have, and after a whole response, what it had.
     pub(crate) seen: Seen,
+    /// What the connection speaks; it outlasts the response.
+    pub(crate) version: Version,
+}
+
+impl ResponseState {
+    /// For a connection that speaks this version; the default value is for the first.
+    pub fn new(version: Version) -> ResponseState {
+        ResponseState { version, ..ResponseState::default() }
+    }
+
+    /// Ready for the next response.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        *self = ResponseState::new(self.version);
+    }
 }
 
 /// What was noticed of a response while it was framed, so that it need not be read again to see
@@ -143,6 +161,9 @@ pub struct Scratch {
     pub decoded: Vec<u8>,
     /// Spans of the arguments, for the parser's own use.
     pub arguments: Vec<Span>,
+    /// What the client's profile becomes when it is given [`Scratch::reply`]; `None` when it stays
+    /// as it is.
+    pub profile: Option<Profile>,
     /// Whether all spans of the last result are relative to `rewritten`: see
     /// [`Scratch::source`].
     pub(crate) rewritten_whole: bool,
@@ -189,6 +210,7 @@ impl Scratch {
         reset_vec(&mut self.reply);
         reset_vec(&mut self.rewritten);
         reset_vec(&mut self.arguments);
+        self.profile = None;
     }
 }
 
@@ -211,8 +233,9 @@ pub enum Parsed {
     },
     /// A well-formed request for a server.
     Request(Request),
-    /// Something that the proxy answers itself, with [`Scratch::reply`] (which may be empty): an
-    /// error, or a command without a key.
+    /// A well-formed request that the proxy answers itself: see [`Protocol::answer`].
+    Own(Own),
+    /// Something that the proxy answers with [`Scratch::reply`] (which may be empty).
     Reply {
         /// Bytes that it takes of the stream. May be more than there are: the rest is dropped as it
         /// comes.
@@ -229,6 +252,14 @@ pub enum Parsed {
         /// The password, in [`Scratch::source`].
         password: Span,
     },
+}
+
+/// A request that no server sees, in [`Scratch::arguments`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    /// Bytes that it takes of the stream.
+    size: usize,
+    answer: redis::commands::Answer,
 }
 
 /// What happens to a client's connection after a reply.
@@ -401,6 +432,9 @@ pub enum Notice {
     Nonsense,
 }
 
+/// What a client is told whose version a server does not speak, or not with us.
+pub const VERSION_REFUSED: &str = "the server refused HELLO 3: use RESP2";
+
 /// The key that routes requests without a key.
 pub const PLACEHOLDER_KEY: &[u8] = b"placeholder";
 
@@ -424,6 +458,11 @@ pub enum Framed {
     },
     /// A response.
     Complete {
+        /// Bytes that it takes of the stream.
+        size: usize,
+    },
+    /// A message that answers no request, and takes no response's place.
+    Push {
         /// Bytes that it takes of the stream.
         size: usize,
     },
@@ -563,6 +602,20 @@ impl Protocol {
             Protocol::Redis => redis::session::notice(response),
             Protocol::Memcache => Notice::Nonsense,
         }
+    }
+
+    /// Answers a request that the parser has just left to the proxy: a `Reply` or `Authenticate`.
+    /// `bytes` are those that the parser was given, `scratch` is as the parser left it, `profile`
+    /// is the client's.
+    #[cold]
+    pub fn answer(
+        self,
+        own: Own,
+        bytes: &[u8],
+        profile: &Profile,
+        scratch: &mut Scratch,
+    ) -> Parsed {
+        redis::own::answer(own, bytes, profile, scratch)
     }
 
     /// Looks at the beginning of a server's bytes. `state` belongs to the connection. After
@@ -722,12 +775,18 @@ impl Protocol {
         }
     }
 
-    /// What a new server connection must start with.
-    pub fn handshake(self, password: Option<&[u8]>, database: u32) -> Handshake {
+    /// What a new server connection of this version must start with.
+    pub fn handshake(self, version: Version, password: Option<&[u8]>, database: u32) -> Handshake {
         match self {
-            Protocol::Redis => redis::request::handshake(password, database),
+            Protocol::Redis => redis::request::handshake(version, password, database),
             Protocol::Memcache => Handshake::default(),
         }
+    }
+
+    /// Whether the first response on a new server connection says that it speaks this version from
+    /// here on. Where the version is the first it does so anyway.
+    pub fn is_version_agreed(self, version: Version, response: &[u8]) -> bool {
+        version == Version::Basic || response.starts_with(b"%")
     }
 
     /// A request that any server answers at once, whatever it stores. Nobody but us asks it.

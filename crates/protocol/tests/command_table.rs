@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use protocol::{Command, Limits, Parsed, Protocol, RequestState, Route, Scratch, Tie};
+use protocol::{Command, Limits, Parsed, Profile, Protocol, RequestState, Route, Scratch, Tie};
 
 const BEGIN: &str = "<!-- commands: begin, made by crates/protocol/tests/command_table.rs -->";
 const END: &str = "<!-- commands: end -->";
@@ -82,7 +82,11 @@ enum Outcome {
 fn parse(protocol: Protocol, bytes: &[u8]) -> Outcome {
     let (mut state, mut scratch) = (RequestState::default(), Scratch::default());
     let limits = Limits::default();
-    match protocol.parse_request(&mut state, bytes, &limits, &mut scratch) {
+    let mut parsed = protocol.parse_request(&mut state, bytes, &limits, &mut scratch);
+    if let Parsed::Own(own) = parsed {
+        parsed = protocol.answer(own, bytes, &Profile::default(), &mut scratch);
+    }
+    match parsed {
         Parsed::Request(request) => match request.route {
             Route::Any => Outcome::Any,
             Route::Split => Outcome::Split,
@@ -97,7 +101,9 @@ fn parse(protocol: Protocol, bytes: &[u8]) -> Outcome {
         },
         Parsed::Reply { .. } => Outcome::Own(String::from_utf8_lossy(&scratch.reply).into_owned()),
         Parsed::Authenticate { .. } => Outcome::Own(String::new()),
-        Parsed::Incomplete { .. } => panic!("not a whole request: {}", bytes.escape_ascii()),
+        Parsed::Own(_) | Parsed::Incomplete { .. } => {
+            panic!("not a whole request: {}", bytes.escape_ascii())
+        }
     }
 }
 

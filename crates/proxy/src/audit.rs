@@ -66,7 +66,8 @@ impl Proxy {
 
     /// Whose a connection is, both sides know alike.
     fn audit_dedicated(&self, key: Key, conn: &ServerConn) {
-        let idle = &self.pools[conn.pool as usize].servers[conn.server as usize].idle;
+        let idle = &self.pools[conn.pool as usize].servers[conn.server as usize].idle
+            [conn.version as usize];
         let owner = conn.client.map(|client| self.clients.at(client.index).mode.connection());
         match (conn.lane, owner) {
             (Some(_), owner) => assert!(owner.is_none(), "a shared connection has a client"),

@@ -57,6 +57,8 @@ pub enum Canary {
     TransactionHandedOn,
     /// An answer of ours overtakes one to a subscription.
     NoticeOvertaken,
+    /// Clients of different versions share connections.
+    VersionsMixed,
 }
 
 /// Which bug, if any, this proxy has.

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use base::slab::Key;
 use base::{Chain, Kind, RecvEnd, Time, Token};
-use protocol::RequestState;
+use protocol::{Profile, RequestState};
 
 use crate::action::Action;
 use crate::canary::Canary;
@@ -30,6 +30,7 @@ use crate::inspect::ClientView;
 use crate::options::CLIENT_CREDIT;
 use crate::proxy::{Proxy, Timer, key_of};
 use crate::request::{Fifo, Owner, Reply, Side};
+use crate::server::Lane;
 pub(crate) use tied::Mode;
 
 /// How long a client may take to send its first request when the worker drains: whoever has just
@@ -71,7 +72,8 @@ pub(crate) struct Client {
     /// Its bytes are being parsed: it is not done, however little it is owed at the moment.
     parsing: bool,
     pub(crate) timer_set: bool,
-    authenticated: bool,
+    /// What it has agreed on with us, and how it calls itself.
+    pub(crate) profile: Profile,
     pub(crate) mode: Mode,
     parser: RequestState,
     /// The parser can do nothing before so many more bytes have come.
@@ -94,7 +96,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(pool: u32, now: Time) -> Client {
+    fn new(pool: u32, id: u64, now: Time) -> Client {
         Client {
             pool,
             state: State::Open,
@@ -108,7 +110,7 @@ impl Client {
             awaits_all: false,
             parsing: false,
             timer_set: false,
-            authenticated: false,
+            profile: Profile { id, ..Profile::default() },
             mode: Mode::Shared,
             parser: RequestState::default(),
             need: 0,
@@ -126,6 +128,12 @@ impl Client {
 
     pub(crate) fn token(key: Key) -> Token {
         Token::new(Kind::Client, key.index, key.generation)
+    }
+
+    /// Which of the connections that clients share carry its requests.
+    #[inline]
+    pub(crate) fn lane(&self, key: Key) -> Lane {
+        Lane { index: key.index as usize, version: self.profile.version }
     }
 
     /// Bytes that wait to reach the client: those that wait for their turn, and those with the
@@ -190,7 +198,9 @@ impl Proxy {
         }
         pool.stats.client_connections += 1;
         pool.stats.client_connections_total += 1;
-        let key = self.clients.insert(Client::new(pool_index as u32, self.now));
+        let id = self.client_ids.next;
+        self.client_ids.next += self.client_ids.step;
+        let key = self.clients.insert(Client::new(pool_index as u32, id, self.now));
         let token = Client::token(key);
         self.actions.push_back(Action::RecvStart(token, CLIENT_CREDIT));
         if self.draining || pool.removed {

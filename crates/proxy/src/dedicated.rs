@@ -16,7 +16,7 @@ use crate::errors::RequestError;
 use crate::pool::Pool;
 use crate::proxy::Proxy;
 
-/// Idle connections that are kept for each server.
+/// Idle connections that are kept for each server and version.
 const IDLE_MAX: usize = 16;
 
 impl Pool {
@@ -47,15 +47,16 @@ impl Proxy {
     /// Gives a client a connection of its own to a server.
     pub(crate) fn dedicate(&mut self, client: Key, server: usize) -> Result<Key, RequestError> {
         let pool_index = self.clients.at(client.index).pool as usize;
+        let version = self.clients.at(client.index).profile.version;
         let pool = &mut self.pools[pool_index];
-        let key = match pool.servers[server].idle.pop() {
+        let key = match pool.servers[server].idle[version as usize].pop() {
             Some(key) => key,
             None => {
                 let max = pool.options.dedicated_connections_max as usize;
                 if pool.dedicated_count >= max && !self.close_an_idle_one(pool_index) {
                     return Err(RequestError::TooManyConnections);
                 }
-                let key = self.open_connection(pool_index, server, None)?;
+                let key = self.open_connection(pool_index, server, None, version)?;
                 self.pools[pool_index].dedicated_count += 1;
                 key
             }
@@ -66,7 +67,8 @@ impl Proxy {
 
     fn close_an_idle_one(&mut self, pool_index: usize) -> bool {
         let servers = &self.pools[pool_index].servers;
-        let idle = servers.iter().find_map(|server| server.idle.last().copied());
+        let idle =
+            servers.iter().flat_map(|server| &server.idle).find_map(|idle| idle.last().copied());
         if let Some(key) = idle {
             self.drop_connection(key, RequestError::ServerClosed, false);
         }
@@ -94,9 +96,10 @@ impl Proxy {
         let conn = self.conns.at_mut(key.index);
         let client = conn.client.take().expect("a connection that is tied has a client");
         let server = &mut self.pools[conn.pool as usize].servers[conn.server as usize];
-        let keeps = !conn.retired && server.idle.len() < IDLE_MAX;
+        let idle = &mut server.idle[conn.version as usize];
+        let keeps = !conn.retired && idle.len() < IDLE_MAX;
         if keeps {
-            server.idle.push(key);
+            idle.push(key);
         } else {
             self.drop_connection(key, RequestError::ServerClosed, false);
         }
@@ -110,8 +113,8 @@ impl Proxy {
         conn.client = None;
         let handed_on = self.canaries.sings(Canary::TransactionHandedOn);
         if handed_on && conn.queue.is_empty() && !conn.is_closing() && !conn.retired {
-            let (pool, server) = (conn.pool as usize, conn.server as usize);
-            self.pools[pool].servers[server].idle.push(key);
+            let server = &mut self.pools[conn.pool as usize].servers[conn.server as usize];
+            server.idle[conn.version as usize].push(key);
         } else if !conn.is_closing() {
             self.drop_connection(key, RequestError::ServerClosed, false);
         }
@@ -122,7 +125,8 @@ impl Proxy {
         let conn = self.conns.at_mut(key.index);
         let pool = &mut self.pools[conn.pool as usize];
         pool.dedicated_count -= 1;
-        pool.servers[conn.server as usize].idle.retain(|idle| *idle != key);
+        let idle = &mut pool.servers[conn.server as usize].idle[conn.version as usize];
+        idle.retain(|idle| *idle != key);
         conn.client.take()
     }
 

@@ -26,12 +26,14 @@ pub enum RequestError {
     ServerQueueFull,
     /// As many connections belong to one client each as may.
     TooManyConnections,
+    /// The server does not speak what the client has chosen to speak.
+    VersionRefused,
     /// The keys of a request that can't be split, or of a transaction, have several owners.
     KeysApart,
 }
 
 impl RequestError {
-    /// What the client sees, without prefix and line end. All but the last four are twemproxy's
+    /// What the client sees, without prefix and line end. All but the last five are twemproxy's
     /// words, which programs match on.
     pub fn text(self) -> &'static str {
         match self {
@@ -43,6 +45,7 @@ impl RequestError {
             RequestError::NoLiveServer => SocketError::ConnectionRefused.text(),
             RequestError::ServerQueueFull => "server queue is full",
             RequestError::TooManyConnections => "too many dedicated connections",
+            RequestError::VersionRefused => protocol::VERSION_REFUSED,
             RequestError::KeysApart => "the keys are on several servers",
         }
     }

@@ -180,6 +180,7 @@ impl Proxy {
             return self.complete_with(index, Reply::Bytes(refusal));
         }
         let servers_count = pool.retired_index();
+        let lane = self.clients.at(client.index).lane(client);
         let wire = request.bytes(frame, &self.scratch);
         let parts = self.spare_parts.take(servers_count, |used| {
             pool.options.protocol.plan_join(request, wire, &[], &[], used)
@@ -195,7 +196,7 @@ impl Proxy {
                 self.fail(part, error);
                 continue;
             }
-            match self.connection_for(pool_index, server, client.index as usize) {
+            match self.connection_for(pool_index, server, lane) {
                 Ok(connection) => {
                     let mut whole = self.buffers.take(request.size);
                     request.append_whole(frame, &self.scratch, &mut whole);
@@ -233,7 +234,8 @@ impl Proxy {
         let pool_index = self.clients.at(client.index).pool as usize;
         let server = self.split_scratch.parts[part].server as usize;
         let index = self.begin_part(parent, part as u32, request, pool_index);
-        let connection = match self.connection_for(pool_index, server, client.index as usize) {
+        let lane = self.clients.at(client.index).lane(client);
+        let connection = match self.connection_for(pool_index, server, lane) {
             Ok(connection) => connection,
             Err(error) => return self.fail(index, error),
         };

@@ -5,6 +5,7 @@
 
 use base::slab::Key;
 use base::{Address, SocketError, Time};
+use protocol::{Handshake, Version};
 use routing::{Health, Placement, PlacementOptions};
 
 use crate::canary::{Canaries, Canary};
@@ -17,10 +18,10 @@ use crate::stats::{PoolStats, ServerStats};
 pub(crate) struct Server {
     /// Where it is; `None` while its name is not resolved.
     pub(crate) address: Option<Address>,
-    /// The worker's connections to it, open or opening.
-    pub(crate) lanes: Vec<Option<Key>>,
+    /// The worker's connections to it that clients share, open or opening, by version.
+    pub(crate) lanes: [Vec<Option<Key>>; Version::ALL.len()],
     /// Those that were dedicated to a client and wait for another.
-    pub(crate) idle: Vec<Key>,
+    pub(crate) idle: [Vec<Key>; Version::ALL.len()],
     pub(crate) health: Health,
     /// No connection is tried before this.
     pub(crate) retry_at: Time,
@@ -28,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) attempts_failed: u32,
     /// Why the last one failed.
     pub(crate) last_error: SocketError,
+    /// It has refused to speak another version than the first: it is not asked again before this.
+    pub(crate) version_retry_at: Time,
     /// When the server was last ejected.
     pub(crate) ejected_at: Option<Time>,
     /// The probe under way whose answer decides about its return.
@@ -47,12 +50,13 @@ impl Server {
     fn new(lanes_count: usize) -> Server {
         Server {
             address: None,
-            lanes: vec![None; lanes_count],
-            idle: Vec::new(),
+            lanes: Version::ALL.map(|_| vec![None; lanes_count]),
+            idle: Default::default(),
             health: Health::new(),
             retry_at: Time::ZERO,
             attempts_failed: 0,
             last_error: SocketError::ConnectionRefused,
+            version_retry_at: Time::ZERO,
             ejected_at: None,
             probe: None,
         }
@@ -72,7 +76,8 @@ pub(crate) struct Pool {
     pub(crate) options: PoolOptions,
     pub(crate) servers: Vec<Server>,
     pub(crate) stats: PoolStats,
-    pub(crate) handshake: protocol::Handshake,
+    /// What a new connection starts with, by its version.
+    pub(crate) handshakes: [Handshake; Version::ALL.len()],
     /// It is in the configuration no longer; its clients are closed when they are owed nothing.
     pub(crate) removed: bool,
     pub(crate) canaries: Canaries,
@@ -108,7 +113,7 @@ impl Pool {
     /// distribution that draws lots.
     pub(crate) fn new(options: PoolOptions, seed: u64) -> Pool {
         let mut pool = Pool {
-            handshake: protocol::Handshake::default(),
+            handshakes: Default::default(),
             placement: placement_of(&options, seed),
             servers: Vec::new(),
             stats: PoolStats::default(),
@@ -121,7 +126,7 @@ impl Pool {
             highest: HighestLimits::default(),
         };
         pool.highest.raise(&pool.options);
-        pool.handshake = pool.new_handshake();
+        pool.handshakes = pool.new_handshakes();
         let lanes_count = pool.options.server_connections_per_worker as usize;
         let count = pool.options.servers.len();
         pool.servers.extend((0..count).map(|_| Server::new(lanes_count)));
@@ -137,9 +142,9 @@ impl Pool {
         self.options.servers.len()
     }
 
-    fn new_handshake(&self) -> protocol::Handshake {
+    fn new_handshakes(&self) -> [Handshake; Version::ALL.len()] {
         let PoolOptions { protocol, password, database, .. } = &self.options;
-        protocol.handshake(password.as_deref(), *database)
+        Version::ALL.map(|version| protocol.handshake(version, password.as_deref(), *database))
     }
 
     /// Takes new options for the same pool. Says for each server that there was which one it is
@@ -148,9 +153,9 @@ impl Pool {
     pub(crate) fn reconfigure(&mut self, options: PoolOptions, seed: u64) -> Vec<usize> {
         let before = std::mem::replace(&mut self.options, options);
         self.highest.raise(&self.options);
-        let handshake = self.new_handshake();
-        let same_words = handshake == self.handshake;
-        self.handshake = handshake;
+        let handshakes = self.new_handshakes();
+        let same_words = handshakes == self.handshakes;
+        self.handshakes = handshakes;
         self.removed = false;
         let lanes_count = self.options.server_connections_per_worker as usize;
         let mut servers: Vec<Server> =
@@ -172,7 +177,9 @@ impl Pool {
             latencies[place.unwrap_or(retired)].add(&self.stats.latencies[index]);
             if let Some(place) = place {
                 servers[place] = server;
-                servers[place].lanes.resize(lanes_count, None);
+                for lanes in &mut servers[place].lanes {
+                    lanes.resize(lanes_count, None);
+                }
                 if !self.options.health.eject {
                     servers[place].health = Health::new();
                     servers[place].probe = None;

@@ -7,11 +7,12 @@
 
 use base::Time;
 use base::slab::Key;
+use protocol::Version;
 
 use crate::canary::Canary;
 use crate::pool::Probe;
 use crate::proxy::{Proxy, Timer};
-use crate::server::RETRY_MIN;
+use crate::server::{Lane, RETRY_MIN};
 
 impl Proxy {
     /// Looks for servers of the pool to probe, now and later.
@@ -62,7 +63,8 @@ impl Proxy {
             self.pools[pool_index].readmit(server);
             return;
         }
-        let Ok(connection) = self.connection_for(pool_index, server, 0) else {
+        let lane = Lane { index: 0, version: Version::Basic };
+        let Ok(connection) = self.connection_for(pool_index, server, lane) else {
             // Its name does not resolve, or the connection owes as much as it may.
             let pool = &mut self.pools[pool_index];
             pool.servers[server].retry_at = self.now + RETRY_MIN;

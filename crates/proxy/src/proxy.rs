@@ -11,7 +11,7 @@ use base::slab::Key;
 use base::{
     Address, Buffers, Chain, Kind, RecvEnd, Slab, SocketError, SplitMix64, Time, TimerWheel, Token,
 };
-use protocol::{Quiet, Scratch};
+use protocol::{Quiet, Scratch, Version};
 
 use crate::action::Action;
 use crate::canary::{Canaries, Canary};
@@ -21,7 +21,7 @@ use crate::hold::Held;
 use crate::options::{PoolOptions, WorkerLimits};
 use crate::pool::Pool;
 use crate::request::{NONE, Owner, Record, Reply};
-use crate::server::{Answered, ServerConn};
+use crate::server::{Answered, Lane, ServerConn};
 use crate::slow_log::SlowLog;
 use crate::stats::WorkerStats;
 
@@ -32,6 +32,13 @@ pub(crate) enum Timer {
     Server(Key),
     /// Of this index; it probes ejected servers.
     Pool(u32),
+}
+
+/// Numbers for clients, none of which is given twice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientIds {
+    pub(crate) next: u64,
+    pub(crate) step: u64,
 }
 
 /// See the module's text and the crate's.
@@ -58,6 +65,7 @@ pub struct Proxy {
     pub(crate) draining: bool,
     /// The same for some clients at least: a pool was removed.
     pub(crate) ending: bool,
+    pub(crate) client_ids: ClientIds,
     pub(crate) canaries: Canaries,
     pub(crate) now: Time,
     pub(crate) stats_sends: u64,
@@ -94,12 +102,19 @@ impl Proxy {
             random,
             draining: false,
             ending: false,
+            client_ids: ClientIds { next: 1, step: 1 },
             canaries: Canaries::default(),
             now,
             stats_sends: 0,
             answered: Answered::default(),
             timers_due: Vec::new(),
         }
+    }
+
+    /// Clients get the numbers `first`, `first + step` and so on, so that those of several workers
+    /// differ. 1 and 1 unless this is called, which is to be done before the first client comes.
+    pub fn number_clients(&mut self, first: u64, step: u64) {
+        self.client_ids = ClientIds { next: first, step };
     }
 
     /// Says where a server is, or that its name can't be resolved. Connections that are open stay.
@@ -114,12 +129,15 @@ impl Proxy {
             if !self.pools[pool].options.preconnect || self.pools[pool].removed {
                 continue;
             }
-            for server in 0..self.pools[pool].servers.len() {
+            for server in 0..self.pools[pool].retired_index() {
                 if !self.pools[pool].servers[server].health.is_live() {
                     continue;
                 }
-                for lane in 0..self.pools[pool].servers[server].lanes.len() {
-                    // A name that is not resolved yet is tried again by the first request.
+                let lanes_count = self.pools[pool].options.server_connections_per_worker as usize;
+                for index in 0..lanes_count {
+                    // Those of another version are opened when a client has chosen that. A name
+                    // that is not resolved yet is tried again by the first request.
+                    let lane = Lane { index, version: Version::Basic };
                     let _ = self.connection_for(pool, server, lane);
                 }
             }

@@ -79,8 +79,10 @@ impl Proxy {
         self.ending = self.draining || self.pools.iter().any(still);
         for key in self.connections_of(index) {
             let server = self.conns.at(key.index).server as usize;
-            self.pools[index].servers[server].lanes.fill(None);
-            self.pools[index].servers[server].idle.clear();
+            for lanes in &mut self.pools[index].servers[server].lanes {
+                lanes.fill(None);
+            }
+            self.pools[index].servers[server].idle = Default::default();
             self.pools[index].servers[server].probe = None;
             self.retire(key, server);
         }

@@ -9,6 +9,10 @@
 //!                                                                                     (none)
 //! ```
 //!
+//! A connection that speaks another version of the protocol than the first is Greeting between
+//! Connecting and Ready, until the server has agreed to it: what it executes it must answer in that
+//! version. Clients of different versions never share a connection.
+//!
 //! A connection that breaks fails exactly the requests in its queue, and the next request opens a
 //! new one. It is never stopped for a slow client's sake: its responses move to the client's queue.
 //! A request that times out is answered with an error and leaves its place in the queue to whatever
@@ -20,7 +24,7 @@ use std::time::Duration;
 
 use base::slab::Key;
 use base::{Buffers, Chain, Kind, RecvEnd, Slab, SocketError, Time, Token};
-use protocol::{Expect, Framed, ResponseState};
+use protocol::{Expect, Framed, ResponseState, Version};
 
 use crate::action::Action;
 use crate::canary::Canary;
@@ -38,11 +42,32 @@ pub(crate) const RETRY_MIN: Duration = Duration::from_millis(RETRY_MIN_MS);
 /// The longest waiting time between two attempts to connect.
 const RETRY_MAX_MS: u64 = 320;
 
+/// How long a server that has refused to speak another version of the protocol is not asked again.
+const VERSION_RETRY: Duration = Duration::from_millis(RETRY_MAX_MS);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Connecting,
+    /// Nothing but the handshake is sent.
+    Greeting,
     Ready,
     Closing,
+}
+
+impl State {
+    /// Whether it is one of the server's open connections.
+    fn is_open(self) -> bool {
+        matches!(self, State::Greeting | State::Ready)
+    }
+}
+
+/// Which of the connections to a server that clients share carries somebody's requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lane {
+    /// Any number; who has the same one shares a connection.
+    pub(crate) index: usize,
+    /// What is spoken on it.
+    pub(crate) version: Version,
 }
 
 /// One connection to a server.
@@ -53,6 +78,8 @@ pub(crate) struct ServerConn {
     pub(crate) server: u32,
     /// Its place among the connections that clients share; `None` when it is dedicated.
     pub(crate) lane: Option<u32>,
+    /// What is spoken on it.
+    pub(crate) version: Version,
     /// The client that it is dedicated to.
     pub(crate) client: Option<Key>,
     /// It carries no new request and is closed with its last response.
@@ -140,12 +167,16 @@ impl Proxy {
         if conn.state != State::Connecting {
             return;
         }
-        conn.state = State::Ready;
         let pool = &mut self.pools[conn.pool as usize];
         pool.stats.servers[conn.server as usize].connections += 1;
         pool.servers[conn.server as usize].attempts_failed = 0;
         self.actions.push_back(Action::RecvStart(ServerConn::token(key), usize::MAX));
-        self.mark_server_dirty(key);
+        if conn.version == Version::Basic {
+            conn.state = State::Ready;
+            self.mark_server_dirty(key);
+        } else {
+            self.greet(key);
+        }
     }
 
     pub(crate) fn server_connect_failed(&mut self, key: Key, error: SocketError) {
@@ -173,7 +204,7 @@ impl Proxy {
 
     pub(crate) fn server_received(&mut self, key: Key, bytes: &[u8]) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.state != State::Ready {
+        if !conn.state.is_open() {
             return;
         }
         self.take_responses(key, bytes);
@@ -198,6 +229,12 @@ impl Proxy {
             match framed {
                 Framed::Complete { size } => {
                     if !self.pair(key, Response::Borrowed(&rest[..size])) {
+                        return;
+                    }
+                    rest = &rest[size..];
+                }
+                Framed::Push { size } => {
+                    if !self.pushed(key, &rest[..size]) {
                         return;
                     }
                     rest = &rest[size..];
@@ -329,28 +366,32 @@ impl Proxy {
 
 /// Requests go out.
 impl Proxy {
-    /// The connection that carries a client's requests to this server; opened if there is none.
+    /// The connection that carries the requests of a lane to this server; opened if there is none.
     pub(crate) fn connection_for(
         &mut self,
         pool_index: usize,
         server_index: usize,
-        client_index: usize,
+        lane: Lane,
     ) -> Result<Key, RequestError> {
         let pool = &mut self.pools[pool_index];
         let server = &mut pool.servers[server_index];
         // A client always uses the same connection to a server, so that its requests stay in order.
-        let lanes_count = server.lanes.len();
+        let Lane { index, mut version } = lane;
+        if self.canaries.sings(Canary::VersionsMixed) {
+            version = Version::Basic;
+        }
+        let lanes = &server.lanes[version as usize];
         // Nearly all pools have one, and a division takes as long as twenty other instructions.
-        let lane = if lanes_count == 1 { 0 } else { client_index % lanes_count };
-        if let Some(key) = server.lanes[lane] {
+        let lane = if lanes.len() == 1 { 0 } else { index % lanes.len() };
+        if let Some(key) = lanes[lane] {
             let inflight_max = pool.options.server_requests_inflight_max;
             if self.conns.at(key.index).queue.len() >= inflight_max {
                 return Err(RequestError::ServerQueueFull);
             }
             return Ok(key);
         }
-        let key = self.open_connection(pool_index, server_index, Some(lane as u32))?;
-        self.pools[pool_index].servers[server_index].lanes[lane] = Some(key);
+        let key = self.open_connection(pool_index, server_index, Some(lane as u32), version)?;
+        self.pools[pool_index].servers[server_index].lanes[version as usize][lane] = Some(key);
         Ok(key)
     }
 
@@ -360,11 +401,15 @@ impl Proxy {
         pool_index: usize,
         server_index: usize,
         lane: Option<u32>,
+        version: Version,
     ) -> Result<Key, RequestError> {
         let pool = &mut self.pools[pool_index];
         let server = &mut pool.servers[server_index];
         if self.now < server.retry_at {
             return Err(RequestError::Connection(server.last_error));
+        }
+        if version != Version::Basic && self.now < server.version_retry_at {
+            return Err(RequestError::VersionRefused);
         }
         let Some(address) = server.address.clone() else {
             return Err(RequestError::Unresolved);
@@ -373,6 +418,7 @@ impl Proxy {
             pool: pool_index as u32,
             server: server_index as u32,
             lane,
+            version,
             client: None,
             retired: false,
             reviewed: lane.is_none(),
@@ -381,7 +427,7 @@ impl Proxy {
             dirty: false,
             timer_at: Time::MAX,
             connect_deadline: self.now + pool.options.connect_timeout,
-            framer: ResponseState::default(),
+            framer: ResponseState::new(version),
             need: 0,
             input: Vec::new(),
             queue: Fifo::new(Side::Server),
@@ -400,13 +446,68 @@ impl Proxy {
         Ok(key)
     }
 
-    /// What a new connection starts with.
+    /// What a new connection starts with. Where the server must agree first it does not stand
+    /// before the requests in what is sent next, but is sent alone: see `greet`.
     fn queue_handshake(&mut self, key: Key) {
-        let pool = &self.pools[self.conns.at(key.index).pool as usize];
-        if pool.handshake.responses_count > 0 {
-            let protocol::Handshake { bytes, responses_count } = pool.handshake.clone();
+        let conn = self.conns.at(key.index);
+        let handshake = &self.pools[conn.pool as usize].handshakes[conn.version as usize];
+        if handshake.responses_count > 0 {
+            let protocol::Handshake { mut bytes, responses_count } = handshake.clone();
+            if conn.version != Version::Basic {
+                bytes.clear();
+            }
             self.queue_own(key, &bytes, responses_count);
         }
+    }
+
+    /// Proposes the connection's version to the server.
+    fn greet(&mut self, key: Key) {
+        let conn = self.conns.at_mut(key.index);
+        let pool = &self.pools[conn.pool as usize];
+        let bytes = &pool.handshakes[conn.version as usize].bytes;
+        conn.state = State::Greeting;
+        conn.sending = true;
+        conn.sending_size = bytes.len();
+        let mut out = Chain::new();
+        out.push(bytes, &mut self.buffers);
+        self.buffered_bytes += bytes.len();
+        self.stats_sends += 1;
+        self.actions.push_back(Action::Send(ServerConn::token(key), out));
+    }
+
+    /// The first response to the handshake has come. `false` when the server does not agree, and
+    /// the connection is closed. That is no failure: the server lives.
+    fn end_greeting(&mut self, key: Key, response: &[u8]) -> bool {
+        let conn = self.conns.at_mut(key.index);
+        let pool = &mut self.pools[conn.pool as usize];
+        if pool.options.protocol.is_version_agreed(conn.version, response) {
+            conn.state = State::Ready;
+            self.mark_server_dirty(key);
+            return true;
+        }
+        pool.servers[conn.server as usize].version_retry_at = self.now + VERSION_RETRY;
+        self.drop_connection(key, RequestError::VersionRefused, false);
+        false
+    }
+
+    /// A response came to something that no client has asked for. `false` when the connection is
+    /// closed.
+    #[cold]
+    fn own_response_came(&mut self, key: Key, record: u32, response: &[u8]) -> bool {
+        if self.conns.at(key.index).state == State::Greeting {
+            return self.end_greeting(key, response);
+        }
+        self.handle_own_response(key, record, response);
+        true
+    }
+
+    /// A message that answers no request. Who listens gets it. Anybody else has not asked to be
+    /// told anything, and it is dropped: that it is no answer is certain, so the connection is in
+    /// step as before. `false` when the connection is closed.
+    #[cold]
+    fn pushed(&mut self, key: Key, message: &[u8]) -> bool {
+        self.relay(key, message);
+        !self.conns.at(key.index).is_closing()
     }
 
     /// Sends something of our own, whose responses go to nobody. Returns the last one's record.
@@ -622,6 +723,15 @@ impl Proxy {
                         .pair(key, Response::Owned(response))
                         .then(|| &rest[response_size - before..]);
                 }
+                Framed::Push { size: push_size } => {
+                    let mut message = std::mem::take(&mut conn.input);
+                    self.buffered_bytes -= message.len();
+                    let before = message.len() - size;
+                    message.truncate(push_size);
+                    let goes_on = self.pushed(key, &message);
+                    self.buffers.give(message);
+                    return goes_on.then(|| &rest[push_size - before..]);
+                }
                 Framed::Incomplete { need } => {
                     conn.need = need;
                     rest = &rest[size..];
@@ -672,7 +782,9 @@ impl Proxy {
             run.bytes += bytes.len() as u64;
         } else {
             // What answers the handshake or a probe answers no request.
-            self.handle_own_response(key, head, bytes);
+            if !self.own_response_came(key, head, bytes) {
+                return false;
+            }
             conn = self.conns.at_mut(key.index);
             pool = &mut self.pools[conn.pool as usize];
         }
@@ -725,7 +837,7 @@ impl Proxy {
         let conn = self.conns.at_mut(key.index);
         let pool = &mut self.pools[conn.pool as usize];
         let retired = pool.retired_index();
-        if conn.state == State::Ready && server != retired {
+        if conn.state.is_open() && server != retired {
             pool.stats.servers[server].connections -= 1;
             pool.stats.servers[retired].connections += 1;
         }
@@ -767,13 +879,13 @@ impl Proxy {
         let conn = self.conns.at_mut(key.index);
         debug_assert!(conn.state != State::Closing);
         let pool = &mut self.pools[conn.pool as usize];
-        if conn.state == State::Ready {
+        if conn.state.is_open() {
             pool.stats.servers[conn.server as usize].connections -= 1;
         }
         conn.state = State::Closing;
         let (pool_index, server_index) = (conn.pool as usize, conn.server as usize);
         if let (false, Some(lane)) = (conn.retired, conn.lane) {
-            pool.servers[server_index].lanes[lane as usize] = None;
+            pool.servers[server_index].lanes[conn.version as usize][lane as usize] = None;
         }
         self.buffered_bytes -= conn.out.len() + conn.input.len();
         conn.out.recycle(&mut self.buffers);
@@ -806,7 +918,7 @@ impl Proxy {
         let server = &self.pools[pool].servers[server];
         stats.ejected_at = server.ejected_at;
         stats.ejected = u64::from(!server.health.is_live());
-        for key in server.lanes.iter().flatten() {
+        for key in server.lanes.iter().flatten().flatten() {
             let conn = self.conns.at(key.index);
             let unsent_count = conn.out_count + conn.sending_count;
             let unsent_size = (conn.out.len() + conn.sending_size) as u64;

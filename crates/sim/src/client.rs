@@ -11,8 +11,8 @@ use protocol::Protocol;
 
 use crate::commands;
 use crate::oracle::{Oracle, shown, unit_words};
-use crate::wire::{self, Cut};
-use crate::workload::{Expect, Form, Request, Tie, Writer, farewell, redis_array};
+use crate::wire::{self, Cut, Version};
+use crate::workload::{Expect, Form, Request, Tie, Writer, farewell, hello, redis_array};
 use crate::world::{Happening, MS, US, World};
 
 /// How long after a reload a worker may still accept for a pool that has gone: it reads its mailbox
@@ -27,6 +27,8 @@ struct Sent {
     /// It stands behind a request that waits, or is one.
     may_wait: bool,
     bytes_shown: Option<String>,
+    /// What the reply is of.
+    version: Version,
 }
 
 /// What a client does when it has asked everything.
@@ -46,6 +48,8 @@ pub struct ModelClient {
     connection: Option<usize>,
     /// When it dialled.
     dialled_at: u64,
+    /// What is spoken behind all that was sent.
+    version: Version,
     input: Vec<u8>,
     sent: VecDeque<Sent>,
     /// Requests still to be asked.
@@ -64,6 +68,8 @@ pub struct ModelClient {
     planned: VecDeque<Request>,
     /// What it has asked for a connection of its own and not seen the end of.
     tied_count: usize,
+    /// It has asked for another version of the protocol.
+    has_switched: bool,
     /// A channel of its own has been granted.
     listens: bool,
     /// It was given back, and perhaps the proxy has not been told yet that this is all.
@@ -87,6 +93,7 @@ impl ModelClient {
             protocol: world.plan.pools[pool].options.protocol,
             connection: None,
             dialled_at: 0,
+            version: Version::Two,
             input: Vec::new(),
             sent: VecDeque::new(),
             left: world.plan.client.requests_count,
@@ -100,6 +107,7 @@ impl ModelClient {
             depth: 1,
             planned: VecDeque::new(),
             tied_count: 0,
+            has_switched: false,
             listens: false,
             lingers: false,
             may_end: false,
@@ -194,6 +202,7 @@ impl ModelClient {
         self.planned.clear();
         (self.tied_count, self.may_end) = (0, false);
         (self.listens, self.lingers) = (false, false);
+        self.has_switched = false;
         let plan = world.plan.client.clone();
         self.deaf = self.probes.is_none() && world.strikes(plan.deaf_pm);
         self.vanishes = self.probes.is_none() && world.strikes(plan.vanish_pm);
@@ -207,11 +216,26 @@ impl ModelClient {
         } else {
             Ending::Close
         };
-        if let Some(password) = &world.plan.pools[self.pool].options.password {
-            let bytes = redis_array(&[b"AUTH", password]);
-            let expect = Expect::Exact(b"+OK\r\n".to_vec());
-            let tie = Tie::None;
-            let request = Request { bytes, expect, units: Vec::new(), may_be_refused: false, tie };
+        self.version = Version::Two;
+        let password = world.plan.pools[self.pool].options.password.clone();
+        let first = if self.protocol == Protocol::Redis && world.random.chance(300) {
+            Some(hello(password.as_deref()))
+        } else {
+            password.map(|password| {
+                let bytes = redis_array(&[b"AUTH", &password]);
+                let expect = Expect::Exact(b"+OK\r\n".to_vec());
+                let units = Vec::new();
+                Request {
+                    bytes,
+                    expect,
+                    units,
+                    may_be_refused: false,
+                    switches: None,
+                    tie: Tie::None,
+                }
+            })
+        };
+        if let Some(request) = first {
             let bytes = self.note(request, connection, world, None);
             world.peer_send(connection, &bytes, 0);
         }
@@ -237,6 +261,7 @@ impl ModelClient {
                 number: self.number,
                 healed: world.healed,
                 channels: &world.channels,
+                may_listen: !self.has_switched,
             };
             let request = match (&self.probes, self.planned.pop_front()) {
                 (_, Some(request)) => request,
@@ -280,12 +305,14 @@ impl ModelClient {
                 oracle.ask(unit, (connection, self.number));
             }
         }
+        self.has_switched |= request.switches.is_some();
         self.tied_count += usize::from(matches!(request.tie, Tie::Begins | Tie::Waits));
         let is_last = matches!(request.expect, Expect::Fatal | Expect::Farewell(_));
         self.excused |= is_last;
         world.note("asks", connection as u64, request.bytes.len() as u64);
         let bytes_shown = world.prints.then(|| shown(&request.bytes));
         world.tell(|| format!("client {}: {}", self.index, shown(&request.bytes)));
+        self.version = request.switches.unwrap_or(self.version);
         if !matches!(request.expect, Expect::Nothing) {
             let may_wait =
                 request.tie == Tie::Waits || self.sent.back().is_some_and(|sent| sent.may_wait);
@@ -296,6 +323,7 @@ impl ModelClient {
                 expect: request.expect,
                 may_be_refused: request.may_be_refused,
                 bytes_shown,
+                version: self.version,
             });
         } else if request.may_be_refused {
             self.excused = true;
@@ -377,7 +405,10 @@ impl ModelClient {
         while start < self.input.len() {
             let rest = &self.input[start..];
             let cut = match self.protocol {
-                Protocol::Redis => wire::redis_reply(rest),
+                Protocol::Redis => {
+                    let version = self.sent.front().map_or(self.version, |sent| sent.version);
+                    wire::redis_reply(rest, version)
+                }
                 Protocol::Memcache => wire::memcache_reply(rest),
             };
             match cut {
@@ -461,6 +492,7 @@ impl ModelClient {
             && dismissed
             && world.plan.is_fault_free
             && !reset
+            && sent.tie != Tie::Waits
             && let Expect::Single(unit) = &sent.expect
             && oracle.was_executed(unit)
         {
@@ -585,6 +617,7 @@ impl ModelClient {
             Expect::Error => is_error(self.protocol, reply),
             Expect::Fatal => is_error(self.protocol, reply),
             Expect::Farewell(bytes) => reply == bytes,
+            Expect::Hello => reply.starts_with(b"%7\r\n$6\r\nserver\r\n"),
             Expect::Own => true,
             Expect::Nothing => false,
             Expect::Many(Form::Array | Form::Transaction, parts) => {
@@ -782,7 +815,9 @@ fn proxy_error(protocol: Protocol, reply: &[u8]) -> Option<&'static str> {
 const SERVER_ERRORS: [&str; 4] =
     ["Connection refused", "Connection reset by peer", "Broken pipe", "Connection timed out"];
 
-const PROXY_ERRORS: [&str; 13] = [
+const PROXY_ERRORS: [&str; 14] = [
+    // Something else than the answer to HELLO may have come.
+    protocol::VERSION_REFUSED,
     "Connection refused",
     "Connection reset by peer",
     "Broken pipe",

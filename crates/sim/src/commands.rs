@@ -63,7 +63,7 @@ pub const MEMCACHE_FLUSHES: [&str; 2] = ["flush_all", "flush_all -1"];
 /// Requests that the proxy answers itself, whatever it says.
 const OWN: &str = "\
     asking; client id; client setname x; cluster myid; command count; config get save; hello 2; \
-    info; readonly; readwrite; select 0";
+    hello 3; client getname; client info; info; readonly; readwrite; select 0";
 
 /// What becomes of a request of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -233,7 +233,7 @@ impl ModelServer {
         let link = self.links.get_mut(&connection).expect("it is being served");
         let outcome = link.session.handle(&mut self.store, request, time(world.now), &mut reply);
         let whole = match self.protocol {
-            Protocol::Redis => wire::redis_reply(&reply),
+            Protocol::Redis => wire::redis_reply_of_any(&reply),
             Protocol::Memcache => wire::memcache_reply(&reply),
         };
         if outcome != Outcome::Open || whole != Cut::Whole(reply.len(), ()) {

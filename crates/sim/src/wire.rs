@@ -121,21 +121,31 @@ pub fn is_probe_answer(protocol: Protocol, reply: &[u8]) -> bool {
 /// Whether a request is one that a connection to a server starts with.
 pub fn is_handshake(protocol: Protocol, words: &[Vec<u8>]) -> bool {
     let name = words[0].to_ascii_lowercase();
-    protocol == Protocol::Redis && matches!(name.as_slice(), b"auth" | b"select")
+    protocol == Protocol::Redis && matches!(name.as_slice(), b"auth" | b"hello" | b"select")
 }
 
-/// A reply of Redis, of the second version of its protocol.
-pub fn redis_reply(bytes: &[u8]) -> Cut<()> {
+/// Which version of Redis' protocol a reply is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// RESP2.
+    Two,
+    /// RESP3.
+    Three,
+}
+
+/// A reply of Redis, of one version: of what is in both, and of what the model server sends.
+pub fn redis_reply(bytes: &[u8], version: Version) -> Cut<()> {
     let mut at = 0;
     let mut left = 1u64;
     while left > 0 {
         left -= 1;
-        let kind = match bytes.get(at) {
-            None => return Cut::More,
-            Some(kind @ (b'+' | b'-' | b':' | b'$' | b'*')) => *kind,
-            Some(_) => return Cut::Bad("an unknown kind of reply"),
+        let kind = match (bytes.get(at), version) {
+            (None, _) => return Cut::More,
+            (Some(kind @ (b'+' | b'-' | b':' | b'$' | b'*')), _) => *kind,
+            (Some(kind @ (b'%' | b'~' | b'_' | b'=')), Version::Three) => *kind,
+            (Some(_), _) => return Cut::Bad("an unknown kind of reply"),
         };
-        if matches!(kind, b'+' | b'-') {
+        if matches!(kind, b'+' | b'-' | b'_') {
             let Some(size) = bytes[at..].iter().position(|byte| *byte == b'\n') else {
                 return Cut::More;
             };
@@ -150,9 +160,11 @@ pub fn redis_reply(bytes: &[u8]) -> Cut<()> {
             Cut::More => return Cut::More,
             Cut::Bad(text) => return Cut::Bad(text),
         };
+        let least = if version == Version::Two { -1 } else { 0 };
         match kind {
-            b'$' | b'*' if number < -1 => return Cut::Bad("a negative length"),
-            b'$' if number >= 0 => {
+            b':' => {}
+            _ if number < least => return Cut::Bad("a negative length"),
+            b'$' | b'=' if number >= 0 => {
                 at += number as usize;
                 match bytes.get(at..at + 2) {
                     Some(b"\r\n") => at += 2,
@@ -160,11 +172,20 @@ pub fn redis_reply(bytes: &[u8]) -> Cut<()> {
                     None => return Cut::More,
                 }
             }
-            b'*' if number > 0 => left += number as u64,
+            b'%' => left += 2 * number as u64,
+            b'*' | b'~' if number > 0 => left += number as u64,
             _ => {}
         }
     }
     Cut::Whole(at, ())
+}
+
+/// A reply of Redis of whichever version it is.
+pub fn redis_reply_of_any(bytes: &[u8]) -> Cut<()> {
+    match redis_reply(bytes, Version::Two) {
+        Cut::Bad(_) => redis_reply(bytes, Version::Three),
+        cut => cut,
+    }
 }
 
 /// The elements of an array, each a whole reply.
@@ -172,7 +193,7 @@ pub fn redis_elements(bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let Cut::Whole(mut at, count) = header(bytes, 0, b'*') else { return None };
     let mut elements = Vec::new();
     for _ in 0..count {
-        let Cut::Whole(size, ()) = redis_reply(&bytes[at..]) else { return None };
+        let Cut::Whole(size, ()) = redis_reply_of_any(&bytes[at..]) else { return None };
         elements.push(&bytes[at..at + size]);
         at += size;
     }
@@ -253,7 +274,11 @@ mod tests {
     fn no_prefix_is_taken_for_the_whole() {
         cuts_only_at_the_end(b"*2\r\n$3\r\nGET\r\n$2\r\n\r\n\r\n", redis_request);
         cuts_only_at_the_end(b"set k 0 0 2\r\n\r\n\r\n", memcache_request);
-        cuts_only_at_the_end(b"*3\r\n$2\r\n\r\n\r\n*1\r\n:1\r\n$-1\r\n", redis_reply);
+        cuts_only_at_the_end(b"*3\r\n$2\r\n\r\n\r\n*1\r\n:1\r\n$-1\r\n", redis_reply_of_any);
+        let resp3 = b"%1\r\n$1\r\na\r\n~2\r\n_\r\n=5\r\ntxt:a\r\n";
+        cuts_only_at_the_end(resp3, redis_reply_of_any);
+        assert!(matches!(redis_reply(resp3, Version::Two), Cut::Bad(_)));
+        assert!(matches!(redis_reply(b"$-1\r\n", Version::Three), Cut::Bad(_)));
         cuts_only_at_the_end(
             b"VALUE a 0 5\r\nEND\r\n\r\nVALUE b 1 0 9\r\n\r\nEND\r\n",
             memcache_reply,

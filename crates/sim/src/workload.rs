@@ -9,6 +9,7 @@ use crate::commands::{self, Fate};
 use crate::oracle::unit;
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::wire::Version;
 
 /// How the parts of a reply to several keys are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub enum Expect {
     Listening(Vec<u8>, Box<Expect>),
     /// An error of the proxy's.
     Error,
+    /// The proxy introduces itself in RESP3.
+    Hello,
     /// Whatever the proxy says.
     Own,
     /// An error of the proxy's, or none; then the end.
@@ -74,6 +77,8 @@ pub struct Request {
     pub units: Vec<Vec<u8>>,
     /// A limit may forbid it.
     pub may_be_refused: bool,
+    /// From its reply on, this version of Redis' protocol is spoken.
+    pub switches: Option<Version>,
     /// What it has to do with a connection of the client's own.
     pub tie: Tie,
 }
@@ -100,6 +105,8 @@ pub struct Writer<'a> {
     pub healed: bool,
     /// Where somebody may listen.
     pub channels: &'a [Vec<u8>],
+    /// The client has asked for no other version of the protocol, in which notices look otherwise.
+    pub may_listen: bool,
 }
 
 impl Writer<'_> {
@@ -175,7 +182,10 @@ impl Writer<'_> {
             let password = self.plan.pools[self.pool].options.password.is_some();
             return match random.below(4) {
                 // It takes the password back.
-                3 if !password => own(redis_array(&[b"RESET"]), b"+RESET\r\n"),
+                3 if !password => Request {
+                    switches: Some(Version::Two),
+                    ..own(redis_array(&[b"RESET"]), b"+RESET\r\n")
+                },
                 0 => own(redis_array(&[b"PING"]), b"+PONG\r\n"),
                 1 => own(b"ping\r\n".to_vec(), b"+PONG\r\n"),
                 _ => own(redis_array(&[b"echo", b"a\r\nb"]), b"$4\r\na\r\nb\r\n"),
@@ -223,6 +233,7 @@ impl Writer<'_> {
             units: vec![unit],
             may_be_refused: false,
             tie: Tie::None,
+            switches: None,
         }
     }
 
@@ -230,7 +241,7 @@ impl Writer<'_> {
     fn on_own_connection(&self, random: &mut Random) -> Vec<Request> {
         match random.below(4) {
             0 => vec![self.waiting(random)],
-            1 => self.subscription(random),
+            1 if self.may_listen => self.subscription(random),
             _ => self.transaction(random),
         }
     }
@@ -250,7 +261,14 @@ impl Writer<'_> {
         let unit = unit(self.pool, &words);
         let expect = Expect::Single(unit.clone());
         let bytes = redis_array(&words);
-        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::Waits }
+        Request {
+            bytes,
+            expect,
+            units: vec![unit],
+            may_be_refused: false,
+            tie: Tie::Waits,
+            switches: None,
+        }
     }
 
     fn transaction(&self, random: &mut Random) -> Vec<Request> {
@@ -339,7 +357,12 @@ impl Writer<'_> {
             Fate::Refused => (Expect::Error, Vec::new()),
             Fate::Own => (Expect::Own, Vec::new()),
         };
-        Request { bytes, expect, units, may_be_refused: false, tie: Tie::None }
+        let switches = match words.as_slice() {
+            [b"hello", b"2"] => Some(Version::Two),
+            [b"hello", b"3"] => Some(Version::Three),
+            _ => None,
+        };
+        Request { bytes, expect, units, may_be_refused: false, switches, tie: Tie::None }
     }
 
     fn redis_many(&self, random: &mut Random) -> Request {
@@ -384,6 +407,7 @@ impl Writer<'_> {
                 units: vec![unit],
                 may_be_refused: false,
                 tie: Tie::None,
+                switches: None,
             };
         }
         if random.chance(10) {
@@ -414,7 +438,7 @@ impl Writer<'_> {
             false => (Expect::Error, Vec::new()),
         };
         let bytes = format!("{line}\r\n").into_bytes();
-        Request { bytes, expect, units, may_be_refused: false, tie: Tie::None }
+        Request { bytes, expect, units, may_be_refused: false, tie: Tie::None, switches: None }
     }
 
     fn memcache_read(&self, name: &str, count: u64, random: &mut Random) -> Request {
@@ -477,7 +501,14 @@ impl Writer<'_> {
         }
         let unit = unit(self.pool, &words);
         let expect = Expect::Single(unit.clone());
-        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::None }
+        Request {
+            bytes,
+            expect,
+            units: vec![unit],
+            may_be_refused: false,
+            tie: Tie::None,
+            switches: None,
+        }
     }
 
     fn memcache_write(&self, random: &mut Random) -> Request {
@@ -519,7 +550,14 @@ impl Writer<'_> {
             bytes.extend_from_slice(b"\r\n");
         }
         let expect = if quiet { Expect::Nothing } else { Expect::Single(unit.clone()) };
-        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::None }
+        Request {
+            bytes,
+            expect,
+            units: vec![unit],
+            may_be_refused: false,
+            tie: Tie::None,
+            switches: None,
+        }
     }
 
     /// A write and a read of a key, for after the faults.
@@ -547,7 +585,14 @@ impl Writer<'_> {
             return many(bytes, Form::Values, vec![(key.to_vec(), unit)]);
         }
         let expect = Expect::Single(unit.clone());
-        Request { bytes, expect, units: vec![unit], may_be_refused: false, tie: Tie::None }
+        Request {
+            bytes,
+            expect,
+            units: vec![unit],
+            may_be_refused: false,
+            tie: Tie::None,
+            switches: None,
+        }
     }
 }
 
@@ -636,6 +681,22 @@ const REDIS_COMMANDS: &[(&str, &str)] = &[
     ("SCARD", ""),
 ];
 
+/// What a client says that speaks RESP3 from the first word.
+pub fn hello(password: Option<&[u8]>) -> Request {
+    let mut words: Vec<&[u8]> = vec![b"HELLO", b"3"];
+    words.extend(password.iter().flat_map(|password| [b"AUTH".as_slice(), b"default", password]));
+    let bytes = redis_array(&words);
+    let switches = Some(Version::Three);
+    Request {
+        bytes,
+        expect: Expect::Hello,
+        units: Vec::new(),
+        may_be_refused: false,
+        switches,
+        tie: Tie::None,
+    }
+}
+
 /// An array of bulk strings.
 pub fn redis_array(words: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
@@ -649,7 +710,14 @@ pub fn redis_array(words: &[&[u8]]) -> Vec<u8> {
 
 fn own(bytes: Vec<u8>, reply: &[u8]) -> Request {
     let expect = Expect::Exact(reply.to_vec());
-    Request { bytes, expect, units: Vec::new(), may_be_refused: false, tie: Tie::None }
+    Request {
+        bytes,
+        expect,
+        units: Vec::new(),
+        may_be_refused: false,
+        tie: Tie::None,
+        switches: None,
+    }
 }
 
 fn many(bytes: Vec<u8>, form: Form, parts: Vec<(Vec<u8>, Vec<u8>)>) -> Request {
@@ -660,6 +728,7 @@ fn many(bytes: Vec<u8>, form: Form, parts: Vec<(Vec<u8>, Vec<u8>)>) -> Request {
         units,
         may_be_refused: false,
         tie: Tie::None,
+        switches: None,
     }
 }
 
@@ -677,6 +746,7 @@ pub fn farewell(protocol: Protocol, random: &mut Random) -> Request {
         units: Vec::new(),
         may_be_refused: false,
         tie: Tie::None,
+        switches: None,
     }
 }
 
@@ -699,6 +769,7 @@ fn malformed(protocol: Protocol, random: &mut Random) -> Request {
         units: Vec::new(),
         may_be_refused: false,
         tie: Tie::None,
+        switches: None,
     }
 }
 

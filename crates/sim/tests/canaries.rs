@@ -78,6 +78,7 @@ inner! {
     a_server_back_before_it_answered_is_found ReturnsUnprobed 300;
     a_connection_handed_on_in_a_transaction_is_found TransactionHandedOn 300;
     an_answer_that_overtakes_one_to_a_subscription_is_found NoticeOvertaken 300;
+    a_connection_for_clients_of_both_versions_is_found VersionsMixed 300;
 }
 
 outer! {

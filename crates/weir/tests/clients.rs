@@ -55,9 +55,12 @@ fn compared(output: &str) -> u64 {
 fn redis_py_gets_what_it_expects() {
     before_every_proxy(Kind::Redis, |weir| {
         let port = weir.address(Kind::Redis).port().to_string();
-        let output = run("redis-py", python_program("redis_client.py").arg(port));
-        assert!(compared(&output) > 5000, "{output}");
-        print!("  {output}");
+        for version in ["2", "3"] {
+            let mut command = python_program("redis_client.py");
+            let output = run("redis-py", command.args([&port, version]));
+            assert!(compared(&output) > 5000, "{output}");
+            print!("  {output}");
+        }
     });
 }
 
@@ -65,9 +68,12 @@ fn redis_py_gets_what_it_expects() {
 fn transactions_waits_and_channels_of_redis_py_lose_nothing() {
     before_every_proxy(Kind::Redis, |weir| {
         let port = weir.address(Kind::Redis).port().to_string();
-        let output = run("redis-py", python_program("redis_own_connection.py").arg(port));
-        assert!(compared(&output) > 20, "{output}");
-        print!("  {output}");
+        for version in ["2", "3"] {
+            let mut command = python_program("redis_own_connection.py");
+            let output = run("redis-py", command.args([&port, version]));
+            assert!(compared(&output) > 20, "{output}");
+            print!("  {output}");
+        }
     });
 }
 

@@ -195,6 +195,7 @@ impl<B: EventBase<Socket = OwnedFd>> Floor<B> {
                     mark(&mut server.side, to, &mut self.dirty);
                     request.size
                 }
+                Parsed::Own(_) => panic!("no client here asks the proxy"),
                 Parsed::Reply { size, .. } | Parsed::Authenticate { size, .. } => {
                     client.side.out.push(&self.scratch.reply, &mut self.buffers);
                     mark(&mut client.side, token, &mut self.dirty);
@@ -221,6 +222,7 @@ impl<B: EventBase<Socket = OwnedFd>> Floor<B> {
         while !rest.is_empty() {
             let size = match self.protocol.frame_response(&mut server.framer, rest, &self.limits) {
                 Framed::Complete { size } => size,
+                Framed::Push { .. } => panic!("nobody has asked for it"),
                 Framed::Incomplete { .. } => break,
                 Framed::Broken(why) => panic!("a server answered nonsense: {why}"),
             };

@@ -39,18 +39,18 @@ fn pop(call: &mut Call<'_>, end: End) -> Executed {
     };
     let len = len_of(call, Kind::List)?;
     match limit {
-        None if len == 0 => reply::bulk_or_nil(call.out, None),
+        None if len == 0 => reply::bulk_or_nil(call.out, call.login.version, None),
         None => {
             let element = call.store.edit(database, key, |list| list.pop(end));
-            reply::bulk_or_nil(call.out, element.as_deref());
+            reply::bulk_or_nil(call.out, call.login.version, element.as_deref());
         }
-        Some(_) if len == 0 => reply::nil_array(call.out),
+        Some(_) if len == 0 => reply::nil_array(call.out, call.login.version),
         Some(limit) => {
             let count = limit.min(len);
             reply::array(call.out, count);
             call.store.edit(database, key, |list| {
                 for _ in 0..count {
-                    reply::bulk_or_nil(call.out, list.pop(end).as_deref());
+                    reply::bulk_or_nil(call.out, call.login.version, list.pop(end).as_deref());
                 }
             });
         }
@@ -130,15 +130,15 @@ pub(super) fn hget(call: &mut Call<'_>) -> Executed {
         Some(Data::Hash(hash)) => hash.get(call.args.get(2)).cloned(),
         _ => None,
     };
-    reply::bulk_or_nil(call.out, content.as_deref());
+    reply::bulk_or_nil(call.out, call.login.version, content.as_deref());
     Ok(())
 }
 
 pub(super) fn hgetall(call: &mut Call<'_>) -> Executed {
     match call.store.find(call.login.database, call.args.get(1)).map(Value::data) {
-        None => reply::array(call.out, 0),
+        None => reply::map(call.out, call.login.version, 0),
         Some(Data::Hash(hash)) => {
-            reply::array(call.out, 2 * hash.len());
+            reply::map(call.out, call.login.version, hash.len());
             for (field, content) in hash {
                 reply::bulk(call.out, field);
                 reply::bulk(call.out, content);
@@ -181,9 +181,9 @@ pub(super) fn sadd(call: &mut Call<'_>) -> Executed {
 
 pub(super) fn smembers(call: &mut Call<'_>) -> Executed {
     match call.store.find(call.login.database, call.args.get(1)).map(Value::data) {
-        None => reply::array(call.out, 0),
+        None => reply::set(call.out, call.login.version, 0),
         Some(Data::Set(set)) => {
-            reply::array(call.out, set.len());
+            reply::set(call.out, call.login.version, set.len());
             set.iter().for_each(|member| reply::bulk(call.out, member));
         }
         Some(_) => return Err(reply::WRONG_TYPE),

@@ -35,7 +35,9 @@ pub(super) enum Canned {
     Values,
     /// An array of the value alone.
     OneValue,
-    /// An array of a field and the value.
+    /// A set of the value alone.
+    Member,
+    /// A map of a field to the value.
     Pair,
     /// The word `string`.
     Type,
@@ -133,7 +135,7 @@ static COMMANDS: &[Command] = &[
     grows("setnx", 3, Canned::One, strings::setnx),
     grows("setrange", 4, Canned::One, strings::setrange),
     reads("sismember", 3, Canned::One, collections::sismember),
-    reads("smembers", 2, Canned::OneValue, collections::smembers),
+    reads("smembers", 2, Canned::Member, collections::smembers),
     shrinks("srem", -3, Canned::One, collections::srem),
     reads("strlen", 2, Canned::One, strings::strlen),
     reads("touch", -2, Canned::One, keys::exists),

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches data.
 
+use super::reply::Version;
 use super::{Call, Executed, parse_integer, reply};
 use crate::store::DATABASES_COUNT;
 
@@ -57,12 +58,13 @@ fn log_in(call: &mut Call<'_>, user: &[u8], password_index: usize) -> Executed {
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`.
 pub(super) fn hello(call: &mut Call<'_>) -> Executed {
-    let mut version = 2;
+    let mut version = call.login.version;
     if call.args.len() > 1 {
-        version = parse_integer(call.args.get(1)).ok_or(reply::NOT_A_VERSION)?;
-        if !(2..=3).contains(&version) {
-            return Err(reply::NO_SUCH_VERSION);
-        }
+        version = match parse_integer(call.args.get(1)).ok_or(reply::NOT_A_VERSION)? {
+            2 => Version::Resp2,
+            3 => Version::Resp3,
+            _ => return Err(reply::NO_SUCH_VERSION),
+        };
     }
     let mut index = 2;
     while index < call.args.len() {
@@ -82,16 +84,15 @@ pub(super) fn hello(call: &mut Call<'_>) -> Executed {
     if call.login.is_missing(call.store) {
         return Err(reply::NO_LOGIN_HELLO);
     }
-    if version == 3 {
-        return Err(reply::NO_SUCH_VERSION);
-    }
+    call.login.version = version;
     let out = &mut *call.out;
-    reply::array(out, 14);
+    reply::map(out, version, 7);
     for (name, content) in [("server", "redis"), ("version", VERSION)] {
         reply::bulk(out, name.as_bytes());
         reply::bulk(out, content.as_bytes());
     }
-    for (name, number) in [("proto", 2), ("id", 1)] {
+    let number = if version == Version::Resp3 { 3 } else { 2 };
+    for (name, number) in [("proto", number), ("id", 1)] {
         reply::bulk(out, name.as_bytes());
         reply::integer(out, number);
     }
@@ -112,7 +113,11 @@ pub(super) fn quit(call: &mut Call<'_>) -> Executed {
 
 /// An empty array, whatever is asked: clients ask when they start, and can do without an answer.
 pub(super) fn command(call: &mut Call<'_>) -> Executed {
-    reply::array(call.out, 0);
+    if call.args.len() > 1 && call.args.get(1).eq_ignore_ascii_case(b"docs") {
+        reply::map(call.out, call.login.version, 0);
+    } else {
+        reply::array(call.out, 0);
+    }
     Ok(())
 }
 
@@ -125,6 +130,6 @@ pub(super) fn info(call: &mut Call<'_>) -> Executed {
         call.store.bytes(),
         call.store.options().bytes_max,
     );
-    reply::bulk(call.out, text.as_bytes());
+    reply::text(call.out, call.login.version, text.as_bytes());
     Ok(())
 }

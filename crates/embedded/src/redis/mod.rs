@@ -40,6 +40,8 @@ struct Login {
     database: usize,
     /// The password was right. Only asked for when there is one.
     authenticated: bool,
+    /// What is spoken with the client.
+    version: reply::Version,
     /// The client said `QUIT`.
     quits: bool,
 }
@@ -121,7 +123,7 @@ fn execute(
     if let Some(value) = store.null_value()
         && command.canned != Canned::Execute
     {
-        answer_canned(command, args, value, out);
+        answer_canned(command, args, value, login.version, out);
         return Ok(());
     }
     (command.run)(&mut Call { name: command.name, args, store, login, now, out })
@@ -134,7 +136,13 @@ fn growth_max(args: Args<'_>) -> usize {
 }
 
 /// The reply of a null server.
-fn answer_canned(command: &Command, args: Args<'_>, value: &[u8], out: &mut Vec<u8>) {
+fn answer_canned(
+    command: &Command,
+    args: Args<'_>,
+    value: &[u8],
+    version: reply::Version,
+    out: &mut Vec<u8>,
+) {
     match command.canned {
         Canned::Ok => reply::status(out, "OK"),
         Canned::One => reply::integer(out, 1),
@@ -148,8 +156,12 @@ fn answer_canned(command: &Command, args: Args<'_>, value: &[u8], out: &mut Vec<
             reply::array(out, 1);
             reply::bulk(out, value);
         }
+        Canned::Member => {
+            reply::set(out, version, 1);
+            reply::bulk(out, value);
+        }
         Canned::Pair => {
-            reply::array(out, 2);
+            reply::map(out, version, 1);
             reply::bulk(out, b"field");
             reply::bulk(out, value);
         }

@@ -1,4 +1,4 @@
-//! Replies in RESP2, and the texts of refusals.
+//! Replies in RESP2 and RESP3, and the texts of refusals.
 //!
 //! Invariant: an error is one line, whatever of a client's bytes it repeats.
 
@@ -99,11 +99,20 @@ pub(super) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Which version of the protocol a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Version {
+    #[default]
+    Resp2,
+    Resp3,
+}
+
 /// A string, or the nil that says that there is none.
-pub(super) fn bulk_or_nil(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    match bytes {
-        Some(bytes) => bulk(out, bytes),
-        None => out.extend_from_slice(b"$-1\r\n"),
+pub(super) fn bulk_or_nil(out: &mut Vec<u8>, version: Version, bytes: Option<&[u8]>) {
+    match (bytes, version) {
+        (Some(bytes), _) => bulk(out, bytes),
+        (None, Version::Resp2) => out.extend_from_slice(b"$-1\r\n"),
+        (None, Version::Resp3) => out.extend_from_slice(b"_\r\n"),
     }
 }
 
@@ -112,6 +121,41 @@ pub(super) fn array(out: &mut Vec<u8>, len: usize) {
     write!(out, "*{len}\r\n").expect("a vector takes all that is written");
 }
 
-pub(super) fn nil_array(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"*-1\r\n");
+/// The head of a map; its names and values follow in turn.
+pub(super) fn map(out: &mut Vec<u8>, version: Version, len: usize) {
+    match version {
+        Version::Resp2 => array(out, 2 * len),
+        Version::Resp3 => {
+            write!(out, "%{len}\r\n").expect("a vector takes all that is written");
+        }
+    }
+}
+
+/// The head of a set; its members follow.
+pub(super) fn set(out: &mut Vec<u8>, version: Version, len: usize) {
+    match version {
+        Version::Resp2 => array(out, len),
+        Version::Resp3 => {
+            write!(out, "~{len}\r\n").expect("a vector takes all that is written");
+        }
+    }
+}
+
+/// A text for people.
+pub(super) fn text(out: &mut Vec<u8>, version: Version, text: &[u8]) {
+    match version {
+        Version::Resp2 => bulk(out, text),
+        Version::Resp3 => {
+            write!(out, "={}\r\ntxt:", text.len() + 4).expect("a vector takes all");
+            out.extend_from_slice(text);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+pub(super) fn nil_array(out: &mut Vec<u8>, version: Version) {
+    out.extend_from_slice(match version {
+        Version::Resp2 => b"*-1\r\n",
+        Version::Resp3 => b"_\r\n",
+    });
 }

@@ -18,7 +18,7 @@ pub(super) fn get(call: &mut Call<'_>) -> Executed {
 /// Appends the value of the first argument. It must hold bytes, if anything.
 fn reply_old(call: &mut Call<'_>) -> Executed {
     let old = call.find_bytes(call.args.get(1))?.map(<[u8]>::to_vec);
-    reply::bulk_or_nil(call.out, old.as_deref());
+    reply::bulk_or_nil(call.out, call.login.version, old.as_deref());
     Ok(())
 }
 
@@ -26,7 +26,7 @@ pub(super) fn mget(call: &mut Call<'_>) -> Executed {
     reply::array(call.out, call.args.len() - 1);
     for key in call.args.from(1) {
         let value = call.store.find(call.login.database, key);
-        reply::bulk_or_nil(call.out, value.and_then(Value::bytes));
+        reply::bulk_or_nil(call.out, call.login.version, value.and_then(Value::bytes));
     }
     Ok(())
 }
@@ -107,7 +107,7 @@ pub(super) fn set(call: &mut Call<'_>) -> Executed {
     let old = call.store.find(database, key);
     if (options.nx && old.is_some()) || (options.xx && old.is_none()) {
         if !options.get {
-            reply::bulk_or_nil(call.out, None);
+            reply::bulk_or_nil(call.out, call.login.version, None);
         }
         return Ok(());
     }

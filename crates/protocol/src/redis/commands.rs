@@ -63,7 +63,7 @@ pub(crate) enum Joined {
     Agreed,
 }
 
-/// What the proxy answers itself; the functions are in `reply.rs`.
+/// What the proxy answers itself; the functions are in `own.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Auth,
@@ -78,6 +78,8 @@ pub(crate) enum Answer {
     Quit,
     Reset,
     Select,
+    /// UNSUBSCRIBE and its like, where there is no subscription.
+    Unsubscribe,
 }
 
 /// A command, as this protocol's own modules see it.

@@ -5,7 +5,7 @@
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{Joined, Place, ROWS};
 use crate::redis::{push_bulk, push_header, response, usual_bulk};
-use crate::{Framed, KeySpan, Limits, Part, Request, ResponseState};
+use crate::{Framed, KeySpan, Limits, Part, Request, ResponseState, Version};
 
 /// See [`crate::Protocol::plan_join`].
 #[derive(Debug)]
@@ -95,7 +95,7 @@ const UNEXPECTED: Fault<'static> = Fault::Text("unexpected response to a part of
 fn response_of<'a>(part: &Part<'a>) -> Result<&'a [u8], Fault<'a>> {
     match *part {
         Part::Failed(text) => Err(Fault::Text(text)),
-        Part::Response(response) if response.first() == Some(&b'-') => {
+        Part::Response(response) if matches!(response.first(), Some(b'-' | b'!')) => {
             Err(Fault::Answered(response))
         }
         Part::Response(response) => Ok(response),
@@ -187,7 +187,9 @@ fn element_size(rest: &[u8]) -> Option<usize> {
     {
         return Some(if value < 0 { next } else { next + value as usize + 2 });
     }
-    match response::frame(&mut ResponseState::default(), rest, &Limits::NONE) {
+    // Of either version: it was checked when it came.
+    let mut state = ResponseState::new(Version::Resp3);
+    match response::frame(&mut state, rest, &Limits::NONE) {
         Framed::Complete { size } => Some(size),
         _ => None,
     }

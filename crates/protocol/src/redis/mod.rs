@@ -1,13 +1,17 @@
-//! RESP2: what a Redis or Valkey server speaks with its clients, unless they ask for more.
+//! RESP2, which a Redis or Valkey server speaks with its clients, and RESP3 with those that ask for
+//! it. Requests are the same in both.
 
 pub mod commands;
 mod inline;
 pub mod join;
+pub(crate) mod own;
 mod reply;
 pub mod request;
 pub mod response;
 pub(crate) mod session;
 mod usual;
+
+use crate::Version;
 
 /// Appends an array of bulk strings, which is what every request is.
 fn push_request(out: &mut Vec<u8>, arguments: &[&[u8]]) {
@@ -29,6 +33,42 @@ fn push_header(out: &mut Vec<u8>, kind: u8, count: usize) {
     out.push(kind);
     crate::decimal::push(out, count);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the line that begins a map: in RESP2 an array of names and values in turn.
+fn push_map_header(out: &mut Vec<u8>, version: Version, count: usize) {
+    match version {
+        Version::Basic => push_header(out, b'*', 2 * count),
+        Version::Resp3 => push_header(out, b'%', count),
+    }
+}
+
+/// Appends the line that begins a set: in RESP2 an array.
+fn push_set_header(out: &mut Vec<u8>, version: Version, count: usize) {
+    push_header(out, if version == Version::Resp3 { b'~' } else { b'*' }, count);
+}
+
+/// Appends the line that begins what answers no request: in RESP2 an array.
+fn push_push_header(out: &mut Vec<u8>, version: Version, count: usize) {
+    push_header(out, if version == Version::Resp3 { b'>' } else { b'*' }, count);
+}
+
+/// Appends a text for people: in RESP2 a bulk string.
+fn push_text(out: &mut Vec<u8>, version: Version, text: &[u8]) {
+    match version {
+        Version::Basic => push_bulk(out, text),
+        Version::Resp3 => {
+            push_header(out, b'=', "txt:".len() + text.len());
+            out.extend_from_slice(b"txt:");
+            out.extend_from_slice(text);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Appends the absence of a value: in RESP2 that of a bulk string, or of an array.
+fn push_null(out: &mut Vec<u8>, version: Version, basic: &[u8]) {
+    out.extend_from_slice(if version == Version::Resp3 { b"_\r\n" } else { basic });
 }
 
 /// Where the body of the bulk string at the beginning starts and ends, if it is whole and its

@@ -1,6 +1,6 @@
 //! The request parser: finds the end of a request, where its arguments are, and where it goes.
 //! Inline commands are turned into the usual form by `inline.rs`; what the proxy answers itself is
-//! in `reply.rs`. Invariant: a request that is forwarded is an array of bulk strings whose lengths
+//! in `own.rs`. Invariant: a request that is forwarded is an array of bulk strings whose lengths
 //! have one spelling and whose line ends are all in place, so that the server cannot see another
 //! frame than the one that was found here.
 //!
@@ -12,8 +12,8 @@ use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{self, Place, Row};
 use crate::redis::{inline, push_request, reply, session, usual, usual_bulk};
 use crate::{
-    Expect, Forward, Handshake, KeySpan, Limits, Parsed, Request, RequestState, Route, Scratch,
-    Span, Then,
+    Expect, Forward, Handshake, KeySpan, Limits, Own, Parsed, Request, RequestState, Route,
+    Scratch, Span, Then, Version,
 };
 
 /// See [`crate::Protocol::parse_request`].
@@ -58,10 +58,17 @@ pub(super) fn parse_any(
 
 /// See [`crate::Protocol::handshake`]. The password comes first: a server that wants one refuses
 /// everything else.
-pub fn handshake(password: Option<&[u8]>, database: u32) -> Handshake {
+pub fn handshake(version: Version, password: Option<&[u8]>, database: u32) -> Handshake {
     let mut handshake = Handshake::default();
-    if let Some(password) = password {
-        push_request(&mut handshake.bytes, &[b"AUTH", password]);
+    let first: &[&[u8]] = match (version, password) {
+        (Version::Basic, None) => &[],
+        (Version::Basic, Some(password)) => &[b"AUTH", password],
+        (Version::Resp3, None) => &[b"HELLO", b"3"],
+        // `default` is the user to whom a password without a user's name belongs.
+        (Version::Resp3, Some(password)) => &[b"HELLO", b"3", b"AUTH", b"default", password],
+    };
+    if !first.is_empty() {
+        push_request(&mut handshake.bytes, first);
         handshake.responses_count += 1;
     }
     if database > 0 {
@@ -282,9 +289,9 @@ pub(super) fn route_rarer(
         },
         Place::Waits(keys) => session::waiting(keys, bytes, scratch),
         Place::Transaction(tie) => return session::transaction(tie, size, scratch),
-        Place::Subscribe => return session::subscribe(row, bytes, size, scratch),
+        Place::Subscribe => return session::subscribe(row, size),
         Place::Flush => Route::Everywhere,
-        Place::Own(answer) => return Err(reply::answer(answer, bytes, size, scratch)),
+        Place::Own(answer) => return Err(Parsed::Own(Own { size, answer })),
         Place::Refused => return Err(reply::refused(row.name, size, scratch)),
     })
 }

@@ -1,9 +1,12 @@
-//! The response framer: finds the end of a response. Not what it says. Invariant: nested arrays are
+//! The response framer: finds the end of a response. Not what it says. What RESP3 has beyond RESP2
+//! is in `resp3.rs`, and is taken on a connection that speaks it only. Invariant: nested arrays are
 //! counted, not descended into, so depth costs nothing, and bodies are skipped, not looked at.
+
+mod resp3;
 
 use crate::decimal::{self, NumberLine};
 use crate::redis::usual_bulk;
-use crate::{Framed, Limits, ResponseState};
+use crate::{Framed, Limits, ResponseState, Version};
 
 /// The smallest element is `+` and a line end.
 const ELEMENT_SIZE_MIN: u64 = 3;
@@ -24,12 +27,12 @@ pub fn frame(state: &mut ResponseState, bytes: &[u8], limits: &Limits) -> Framed
             (at, searched) = (at + end + 2, 0);
             left -= 1;
             if left * ELEMENT_SIZE_MIN > (limits.response_size_max - at) as u64 {
-                *state = ResponseState::default();
+                state.reset();
                 return Framed::Broken("response too large");
             }
             continue;
         }
-        match element_at(bytes, at, searched, limits) {
+        match element_at(bytes, at, searched, limits, state.version) {
             Element::Whole { next, elements } => {
                 at = next;
                 searched = 0;
@@ -37,7 +40,7 @@ pub fn frame(state: &mut ResponseState, bytes: &[u8], limits: &Limits) -> Framed
                 // No more elements than there is room for.
                 let room = (limits.response_size_max as u64).saturating_sub(at as u64);
                 if left > room / ELEMENT_SIZE_MIN {
-                    *state = ResponseState::default();
+                    state.reset();
                     return Framed::Broken("response too large");
                 }
             }
@@ -48,22 +51,23 @@ pub fn frame(state: &mut ResponseState, bytes: &[u8], limits: &Limits) -> Framed
                     searched: searched as u64,
                     wanted: wanted as u64,
                     elements_left: left,
-                    ..ResponseState::default()
+                    ..ResponseState::new(state.version)
                 };
                 return Framed::Incomplete { need: wanted - bytes.len() };
             }
             Element::Bad(text) => {
-                *state = ResponseState::default();
+                state.reset();
                 return Framed::Broken(text);
             }
         }
     }
-    *state = ResponseState::default();
-    Framed::Complete { size: at }
+    state.reset();
+    if bytes[0] == b'>' { Framed::Push { size: at } } else { Framed::Complete { size: at } }
 }
 
 enum Element {
-    /// The element, or the header of an array, ends before `next`; `elements` more belong to it.
+    /// The element, or the header of an array, ends before `next`; `elements` more belong to it, at
+    /// most 2^63.
     Whole {
         next: usize,
         elements: u64,
@@ -81,7 +85,13 @@ const SHORT: Element = Element::Short { wanted: 0, searched: 0 };
 
 /// Reads the element that starts at `at`.
 #[inline]
-fn element_at(bytes: &[u8], at: usize, searched: usize, limits: &Limits) -> Element {
+fn element_at(
+    bytes: &[u8],
+    at: usize,
+    searched: usize,
+    limits: &Limits,
+    version: Version,
+) -> Element {
     let Some(&kind) = bytes.get(at) else {
         return SHORT;
     };
@@ -103,6 +113,7 @@ fn element_at(bytes: &[u8], at: usize, searched: usize, limits: &Limits) -> Elem
             _ => Element::Bad("invalid array length"),
         },
         b'+' | b'-' | b':' => line_at(bytes, at, searched, limits),
+        _ if version == Version::Resp3 => resp3::element_at(bytes, at, searched, limits),
         _ => Element::Bad("unknown type"),
     }
 }

@@ -4,10 +4,10 @@
 
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{self, Answer, Keys, Place, Row};
+use crate::redis::reply;
 use crate::redis::request::{parse_any, route_rarer, stream_keys};
-use crate::redis::{push_bulk, push_header, reply};
 use crate::{
-    Expect, Forward, KeySpan, Limits, Notice, Parsed, Request, RequestState, Route, Scratch,
+    Expect, Forward, KeySpan, Limits, Notice, Own, Parsed, Request, RequestState, Route, Scratch,
     Session, Then, Tie,
 };
 
@@ -87,30 +87,11 @@ pub(super) fn transaction(tie: Tie, size: usize, scratch: &mut Scratch) -> Resul
 }
 
 /// What becomes of SUBSCRIBE and its like for a client that listens to nothing.
-pub(super) fn subscribe(
-    row: &Row,
-    bytes: &[u8],
-    size: usize,
-    scratch: &mut Scratch,
-) -> Result<Route, Parsed> {
+pub(super) fn subscribe(row: &Row, size: usize) -> Result<Route, Parsed> {
     if !row.name.contains("unsubscribe") {
         return Ok(Route::Dedicated(Tie::Listens));
     }
-    let Scratch { reply, arguments, .. } = scratch;
-    let mut unsubscribed = |channel: Option<&[u8]>| {
-        push_header(reply, b'*', 3);
-        push_bulk(reply, row.name.as_bytes());
-        match channel {
-            Some(channel) => push_bulk(reply, channel),
-            None => reply.extend_from_slice(b"$-1\r\n"),
-        }
-        reply.extend_from_slice(b":0\r\n");
-    };
-    if arguments.len() == 1 {
-        unsubscribed(None);
-    }
-    arguments[1..].iter().for_each(|channel| unsubscribed(Some(&bytes[channel.range()])));
-    Err(Parsed::Reply { size, then: Then::Continue, fault: false })
+    Err(Parsed::Own(Own { size, answer: Answer::Unsubscribe }))
 }
 
 /// Decides what becomes of a whole request of a client in a session.
@@ -124,7 +105,7 @@ pub(super) fn dispatch(
 ) -> Parsed {
     let row = &commands::ROWS[index];
     if row.place == Place::Own(Answer::Quit) {
-        return reply::answer(Answer::Quit, bytes, size, scratch);
+        return Parsed::Own(Own { size, answer: Answer::Quit });
     }
     let route = match session {
         Session::Transaction => in_transaction(row, bytes, size, scratch),
@@ -208,26 +189,31 @@ pub(crate) fn notice(response: &[u8]) -> Notice {
 
 /// Whether this may be a message, an answer to PING, or an error.
 fn is_for_a_listener(response: &[u8]) -> bool {
-    let kind = |header: &[u8]| Some(bulk(response.strip_prefix(header)?)?.0);
     match response {
-        [b'*', b'2', ..] => kind(b"*2\r\n") == Some(b"pong"),
-        [b'*', b'3', ..] => matches!(kind(b"*3\r\n"), Some(b"message" | b"smessage")),
-        [b'*', b'4', ..] => kind(b"*4\r\n") == Some(b"pmessage"),
+        [b'*' | b'>', count, b'\r', b'\n', rest @ ..] => {
+            let kind = bulk(rest).map_or(&[][..], |(kind, _)| kind);
+            matches!(
+                (count, kind),
+                (b'2', b"pong") | (b'3', b"message" | b"smessage") | (b'4', b"pmessage")
+            )
+        }
         [b'$' | b'-', ..] => true,
         _ => response == b"+PONG\r\n",
     }
 }
 
-/// Reads `kind channel count`, the answer to SUBSCRIBE and its like.
+/// Reads `kind channel count`, the answer to SUBSCRIBE and its like, which RESP3 pushes.
 fn counted(response: &[u8]) -> Option<Notice> {
-    let rest = response.strip_prefix(b"*3\r\n".as_slice())?;
+    let rest = response.strip_prefix(b"*").or(response.strip_prefix(b">"))?;
+    let rest = rest.strip_prefix(b"3\r\n".as_slice())?;
     let (kind, rest) = bulk(rest)?;
     let sharded = match kind {
         b"subscribe" | b"psubscribe" | b"unsubscribe" | b"punsubscribe" => false,
         b"ssubscribe" | b"sunsubscribe" => true,
         _ => return None,
     };
-    let rest = match rest.strip_prefix(b"$-1\r\n".as_slice()) {
+    let null = rest.strip_prefix(b"$-1\r\n".as_slice()).or(rest.strip_prefix(b"_\r\n".as_slice()));
+    let rest = match null {
         Some(rest) => rest,
         None => bulk(rest)?.1,
     };

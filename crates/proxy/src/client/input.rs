@@ -4,7 +4,7 @@
 //! `Client::input`, or to be dropped, in the order of the stream.
 
 use base::slab::Key;
-use protocol::{Forward, Parsed, Request, Route, Scratch, Then};
+use protocol::{Forward, Own, Parsed, Request, Route, Scratch, Span, Then};
 
 use super::{Mode, State};
 use crate::canary::Canary;
@@ -157,7 +157,7 @@ impl Proxy {
             }
             Parsed::Request(request) => {
                 let size = request.size;
-                if options.password.is_some() && !client.authenticated {
+                if options.password.is_some() && !client.profile.authenticated {
                     pool.stats.client_requests += 1;
                     let refusal = options.protocol.unauthenticated();
                     self.reply_now(key, refusal);
@@ -169,26 +169,69 @@ impl Proxy {
                 }
                 Step::Consumed(size)
             }
+            Parsed::Own(own) => self.answer_own(key, own, frame.bytes()),
             Parsed::Reply { size, then, fault } => {
                 self.answer(key, then, fault);
                 Step::Consumed(size)
             }
             Parsed::Authenticate { size, password } => {
-                pool.stats.client_requests += 1;
-                let right = options.password.as_deref();
-                let given = &self.scratch.source(frame.bytes())[password.range()];
-                let protocol = options.protocol;
-                let refusal = match right {
-                    None => Some(protocol.no_password_set()),
-                    Some(right) if is_equal(right, given) => None,
-                    Some(_) => Some(protocol.wrong_password()),
-                };
-                client.authenticated = refusal.is_none();
-                match refusal {
-                    Some(refusal) => self.reply_now(key, refusal),
-                    None => self.reply_scratch(key),
-                }
+                self.authenticate(key, frame.bytes(), password);
                 Step::Consumed(size)
+            }
+        }
+    }
+
+    /// Answers a request that is for the proxy itself.
+    #[cold]
+    pub(super) fn answer_own(&mut self, key: Key, own: Own, bytes: &[u8]) -> Step {
+        let Some(client) = self.clients.get_mut(key) else { return Step::Stopped };
+        let options = &self.pools[client.pool as usize].options;
+        let parsed = options.protocol.answer(own, bytes, &client.profile, &mut self.scratch);
+        let next = self.scratch.profile.as_ref();
+        let switches = next.is_some_and(|next| next.version != client.profile.version);
+        if switches && !client.requests.is_empty() {
+            // What it asks from here on travels on other connections, where it could overtake what
+            // it has asked before.
+            return self.pause_until_answered(key);
+        }
+        match parsed {
+            Parsed::Reply { size, then, fault } => {
+                self.answer(key, then, fault);
+                Step::Consumed(size)
+            }
+            Parsed::Authenticate { size, password } => {
+                self.authenticate(key, bytes, password);
+                Step::Consumed(size)
+            }
+            Parsed::Own(_) | Parsed::Incomplete { .. } | Parsed::Request(_) => {
+                unreachable!("it is answered")
+            }
+        }
+    }
+
+    /// Compares a password, and answers.
+    fn authenticate(&mut self, key: Key, bytes: &[u8], password: Span) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let pool = &mut self.pools[client.pool as usize];
+        pool.stats.client_requests += 1;
+        let given = &self.scratch.source(bytes)[password.range()];
+        let protocol = pool.options.protocol;
+        let refusal = match pool.options.password.as_deref() {
+            None => Some(protocol.no_password_set()),
+            Some(right) if is_equal(right, given) => None,
+            Some(_) => Some(protocol.wrong_password()),
+        };
+        match refusal {
+            Some(refusal) => {
+                client.profile.authenticated = false;
+                self.reply_now(key, refusal);
+            }
+            None => {
+                if let Some(next) = self.scratch.profile.take() {
+                    client.profile = next;
+                }
+                client.profile.authenticated = true;
+                self.reply_scratch(key);
             }
         }
     }
@@ -209,11 +252,15 @@ impl Proxy {
                 return;
             }
         }
-        let protected = pool.options.password.is_some() && !client.authenticated && !fault;
+        let known = client.profile.authenticated || pool.options.password.is_none();
+        let protected = !known && !fault;
         if protected && then == Then::Continue && !self.scratch.reply.is_empty() {
             let refusal = pool.options.protocol.unauthenticated();
             self.reply_now(key, refusal);
         } else {
+            if let Some(next) = self.scratch.profile.take() {
+                client.profile = next;
+            }
             self.reply_scratch(key);
         }
         if then == Then::Close {
@@ -224,7 +271,7 @@ impl Proxy {
     /// Sends a well-formed request on its way.
     fn admit(&mut self, key: Key, request: Request, mut frame: Frame<'_>) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let pool_index = client.pool as usize;
+        let (pool_index, lane) = (client.pool as usize, client.lane(key));
         let record = Record {
             quiet: request.quiet,
             command: request.command.index,
@@ -255,7 +302,6 @@ impl Proxy {
             Route::Dedicated(_) => unreachable!("it was taken out before"),
         };
         let sent = server.and_then(|server| {
-            let lane = key.index as usize;
             let connection = self.connection_for(pool_index, server, lane)?;
             match (&mut frame, request.forward) {
                 (Frame::Gathered(buffer), Forward::Verbatim) => {

@@ -124,10 +124,11 @@ impl Proxy {
                 Step::Incomplete
             }
             Parsed::Request(request) => self.admit_tied(key, request, frame),
+            Parsed::Own(_) | Parsed::Reply { .. } if self.has_unknown_answers(key) => {
+                self.pause_until_answered(key)
+            }
+            Parsed::Own(own) => self.answer_own(key, own, frame.bytes()),
             Parsed::Reply { size, then, fault } => {
-                if self.has_unknown_answers(key) {
-                    return self.pause_until_answered(key);
-                }
                 if fault {
                     self.clients.at_mut(key.index).spoil();
                 }
@@ -163,7 +164,7 @@ impl Proxy {
     }
 
     /// What a client asks for now has to wait until all that it asked for before is answered.
-    fn pause_until_answered(&mut self, key: Key) -> Step {
+    pub(super) fn pause_until_answered(&mut self, key: Key) -> Step {
         let client = self.clients.at_mut(key.index);
         client.paused = true;
         client.awaits_all = true;

@@ -127,7 +127,7 @@ fn a_flush_is_done_when_every_server_has_done_it() {
         Protocol::Memcache.parse_request(&mut state, bytes, &Limits::default(), &mut scratch);
     let Parsed::Request(request) = parsed else { panic!("{parsed:?}") };
     let joined = |parts: &[Part<'_>]| {
-        let plan = Protocol::Memcache.plan_join(&request, bytes, &[], Vec::new());
+        let plan = Protocol::Memcache.plan_join(&request, bytes, &[], &[], Join::default());
         let mut out = Vec::new();
         Protocol::Memcache.join(&plan, parts, &mut out);
         String::from_utf8(out).expect("all of it is text here")

@@ -2,7 +2,7 @@
 //! to which requests.
 
 use crate::fuzz::{Outcome, check_requests, check_responses, requests};
-use crate::{Limits, Parsed, Protocol, Quiet, RequestState, Scratch};
+use crate::{Limits, Parsed, Protocol, Quiet, RequestState, Scratch, Version};
 
 fn outcomes(stream: &[u8]) -> Vec<Outcome> {
     check_requests(Protocol::Memcache, stream, &Limits::default());
@@ -212,11 +212,16 @@ fn responses_are_framed_by_their_length_however_they_come() {
         "VA 0 f0 t-1 kk Oabc W\r\n\r\nEN\r\nEN kk O1\r\n",
         "VA 12 s12\r\nVA 2\r\nHD\r\n\r\n\r\nNS O1\r\nMN\r\nME k exp=-1 la=2\r\n",
     ] {
-        check_responses(Protocol::Memcache, stream.as_bytes(), &Limits::default());
+        check_responses(Protocol::Memcache, Version::Basic, stream.as_bytes(), &Limits::default());
         let ends = std::iter::once(stream.len());
         let limits = Limits::default();
-        let (sizes, broken) =
-            crate::fuzz::responses(Protocol::Memcache, stream.as_bytes(), ends, &limits);
+        let (sizes, broken) = crate::fuzz::responses(
+            Protocol::Memcache,
+            Version::Basic,
+            stream.as_bytes(),
+            ends,
+            &limits,
+        );
         assert_eq!((sizes.iter().sum::<usize>(), broken), (stream.len(), None), "{stream:?}");
     }
     for stream in [
@@ -234,8 +239,13 @@ fn responses_are_framed_by_their_length_however_they_come() {
     ] {
         let ends = std::iter::once(stream.len());
         let limits = Limits::default();
-        let (_, broken) =
-            crate::fuzz::responses(Protocol::Memcache, stream.as_bytes(), ends, &limits);
+        let (_, broken) = crate::fuzz::responses(
+            Protocol::Memcache,
+            Version::Basic,
+            stream.as_bytes(),
+            ends,
+            &limits,
+        );
         assert!(broken.is_some(), "{stream:?}");
     }
 }

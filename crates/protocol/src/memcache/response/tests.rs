@@ -3,12 +3,20 @@
 use super::{USUAL_LINE_SIZE_MAX, ValueLine, frame, key_check, value_line};
 use crate::fuzz::{check_responses, responses};
 use crate::memcache::is_key;
-use crate::{Expect, Framed, Limits, Parsed, Protocol, RequestState, ResponseState, Scratch};
+use crate::{
+    Expect, Framed, Limits, Parsed, Protocol, RequestState, ResponseState, Scratch, Version,
+};
 use proptest::prelude::*;
 
 fn framed(stream: &[u8]) -> (Vec<usize>, Option<&'static str>) {
-    check_responses(Protocol::Memcache, stream, &Limits::default());
-    responses(Protocol::Memcache, stream, std::iter::once(stream.len()), &Limits::default())
+    check_responses(Protocol::Memcache, Version::Basic, stream, &Limits::default());
+    responses(
+        Protocol::Memcache,
+        Version::Basic,
+        stream,
+        std::iter::once(stream.len()),
+        &Limits::default(),
+    )
 }
 
 const GOOD: [&str; 21] = [
@@ -357,8 +365,8 @@ proptest! {
         let slow = limits(USUAL_LINE_SIZE_MAX - 1);
         let whole = || std::iter::once(stream.len());
         prop_assert_eq!(
-            responses(Protocol::Memcache, &stream, whole(), &fast),
-            responses(Protocol::Memcache, &stream, whole(), &slow)
+            responses(Protocol::Memcache, Version::Basic, &stream, whole(), &fast),
+            responses(Protocol::Memcache, Version::Basic, &stream, whole(), &slow)
         );
         let mut states = [ResponseState::default(); 2];
         let framed = [frame(&mut states[0], &stream, &fast), frame(&mut states[1], &stream, &slow)];

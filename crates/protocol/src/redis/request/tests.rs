@@ -1,7 +1,7 @@
 //! Tests of everything that a client of Redis may send.
 
 use crate::fuzz::{Outcome, check_requests, requests};
-use crate::{Limits, Parsed, Protocol, RequestState, Route, Scratch, Then};
+use crate::{Limits, Parsed, Profile, Protocol, RequestState, Route, Scratch, Then, Version};
 use proptest::prelude::*;
 
 /// The usual form of a request.
@@ -242,7 +242,7 @@ fn commands_about_the_connection_are_answered_here() {
             "*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n\
              *0\r\n*0\r\n*0\r\n*0\r\n",
         ),
-        (&["HELLO", "3"], "-NOPROTO unsupported protocol version\r\n"),
+        (&["HELLO", "4"], "-NOPROTO unsupported protocol version\r\n"),
         (&["HELLO", "x"], "-ERR Protocol version is not an integer or out of range\r\n"),
         (&["HELLO", "2", "AUTH", "a"], "-ERR Syntax error in HELLO option 'AUTH'\r\n"),
         (&["HELLO", "2", "FOO"], "-ERR Syntax error in HELLO option 'FOO'\r\n"),
@@ -501,8 +501,10 @@ fn memory_of_a_rare_request_goes_back() {
 fn a_fault_says_whose_it_is() {
     let mut scratch = Scratch::default();
     let mut state = RequestState::default();
-    let parsed =
-        super::parse(&mut state, b"*1\r\n$4\r\nPING\r\n", &Limits::default(), &mut scratch);
+    let ping = b"*1\r\n$4\r\nPING\r\n";
+    let parsed = super::parse(&mut state, ping, &Limits::default(), &mut scratch);
+    let Parsed::Own(own) = parsed else { panic!("{parsed:?}") };
+    let parsed = Protocol::Redis.answer(own, ping, &Profile::default(), &mut scratch);
     assert_eq!(parsed, Parsed::Reply { size: 14, then: Then::Continue, fault: false });
     let parsed = super::parse(&mut state, b"*1\r\n$3\r\nGET\r\n", &Limits::default(), &mut scratch);
     assert_eq!(parsed, Parsed::Reply { size: 13, then: Then::Continue, fault: true });
@@ -510,11 +512,17 @@ fn a_fault_says_whose_it_is() {
 
 #[test]
 fn a_new_server_connection_presents_the_password_first() {
-    let handshake = super::handshake(Some(b"p w"), 7);
+    let handshake = super::handshake(Version::Basic, Some(b"p w"), 7);
     assert_eq!(handshake.responses_count, 2);
     assert_eq!(handshake.bytes, [resp(&["AUTH", "p w"]), resp(&["SELECT", "7"])].concat());
-    assert_eq!(super::handshake(None, 0), crate::Handshake::default());
-    assert_eq!(super::handshake(None, 3).bytes, resp(&["SELECT", "3"]));
+    assert_eq!(super::handshake(Version::Basic, None, 0), crate::Handshake::default());
+    let handshake = super::handshake(Version::Resp3, Some(b"p w"), 7);
+    assert_eq!(handshake.responses_count, 2);
+    let hello = resp(&["HELLO", "3", "AUTH", "default", "p w"]);
+    assert_eq!(handshake.bytes, [hello, resp(&["SELECT", "7"])].concat());
+    let handshake = super::handshake(Version::Resp3, None, 0);
+    assert_eq!((handshake.responses_count, handshake.bytes), (1, resp(&["HELLO", "3"])));
+    assert_eq!(super::handshake(Version::Basic, None, 3).bytes, resp(&["SELECT", "3"]));
 }
 
 /// Words from which requests are made, right ones and wrong ones.

@@ -2,12 +2,18 @@
 
 use super::frame;
 use crate::fuzz::{check_responses, responses};
-use crate::{Framed, Limits, Protocol, ResponseState};
+use crate::{Framed, Limits, Protocol, ResponseState, Version};
 use proptest::prelude::*;
 
 fn framed(stream: &[u8]) -> (Vec<usize>, Option<&'static str>) {
-    check_responses(Protocol::Redis, stream, &Limits::default());
-    responses(Protocol::Redis, stream, std::iter::once(stream.len()), &Limits::default())
+    check_responses(Protocol::Redis, Version::Basic, stream, &Limits::default());
+    responses(
+        Protocol::Redis,
+        Version::Basic,
+        stream,
+        std::iter::once(stream.len()),
+        &Limits::default(),
+    )
 }
 
 #[test]
@@ -143,6 +149,135 @@ fn a_large_response_is_not_looked_at_again_for_each_byte() {
     }
 }
 
+fn framed_resp3(stream: &[u8]) -> (Vec<usize>, Option<&'static str>) {
+    let limits = Limits::default();
+    check_responses(Protocol::Redis, Version::Resp3, stream, &limits);
+    let whole = std::iter::once(stream.len());
+    responses(Protocol::Redis, Version::Resp3, stream, whole, &limits)
+}
+
+#[test]
+fn each_kind_of_resp3_is_one_response_where_it_is_spoken() {
+    for response in [
+        "%0\r\n",
+        "%2\r\n+a\r\n:1\r\n+b\r\n%1\r\n:1\r\n_\r\n",
+        "~3\r\n:1\r\n$1\r\na\r\n#t\r\n",
+        ",1.5\r\n",
+        ",-10\r\n",
+        ",1e-7\r\n",
+        ",inf\r\n",
+        ",-inf\r\n",
+        ",nan\r\n",
+        "#t\r\n",
+        "#f\r\n",
+        "_\r\n",
+        "(3492890328409238509324850943850943825024385\r\n",
+        "(-1\r\n",
+        "!10\r\nERR a\r\nb c\r\n",
+        "=15\r\ntxt:Some string\r\n",
+        "=4\r\nmkd:\r\n",
+        "|1\r\n+ttl\r\n:3\r\n$1\r\na\r\n",
+        "*2\r\n|1\r\n+ttl\r\n:3\r\n:7\r\n:8\r\n",
+        "|1\r\n+a\r\n*0\r\n|0\r\n*1\r\n+x\r\n",
+    ] {
+        let bytes = response.as_bytes();
+        assert_eq!(framed_resp3(bytes), (vec![bytes.len()], None), "{response:?}");
+        let twice = response.repeat(2);
+        assert_eq!(framed_resp3(twice.as_bytes()).0, [bytes.len(); 2], "{response:?}");
+        assert_eq!(framed_resp3(&bytes[..bytes.len() - 1]), (vec![], None), "{response:?}");
+        assert!(framed(bytes).1.is_some(), "taken from a server that speaks RESP2: {response:?}");
+    }
+}
+
+#[test]
+fn what_is_no_resp3_is_broken() {
+    for response in [
+        "%-1\r\n",
+        "%01\r\n",
+        "%?\r\n",
+        "~-1\r\n",
+        "*?\r\n",
+        "$?\r\n",
+        "%999999999999999999\r\n",
+        "|999999999999999999\r\n",
+        "%2000000000\r\n",
+        ",\r\n",
+        ",x\r\n",
+        ",infinity\r\n",
+        ",1.2.3\r\n",
+        "#x\r\n",
+        "#tt\r\n",
+        "#t\n:",
+        "_x\r\n",
+        "_\n:",
+        "(\r\n",
+        "(-\r\n",
+        "(1x\r\n",
+        "!-1\r\n",
+        "!1\r\nab\r\n",
+        "=3\r\ntxt\r\n",
+        "=5\r\ntxtab\r\n",
+        ">0\r\n",
+        "*1\r\n>1\r\n+a\r\n",
+        "|1\r\n+a\r\n:1\r\n>1\r\n+a\r\n",
+        "@\r\n",
+    ] {
+        let (sizes, text) = framed_resp3(response.as_bytes());
+        assert!(sizes.is_empty() && text.is_some(), "{response:?} {sizes:?} {text:?}");
+    }
+}
+
+#[test]
+fn a_pushed_message_is_no_response() {
+    let push = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n";
+    let stream = [push.as_slice(), b"+OK\r\n"].concat();
+    assert_eq!(framed_resp3(&stream), (vec![push.len(), 5], None));
+    let mut state = ResponseState::new(Version::Resp3);
+    for cut in 1..push.len() {
+        let framed = frame(&mut state, &push[..cut], &Limits::default());
+        assert!(matches!(framed, Framed::Incomplete { .. }), "{cut}");
+    }
+    let framed = frame(&mut state, &stream, &Limits::default());
+    assert_eq!(framed, Framed::Push { size: push.len() });
+    let framed = frame(&mut state, &stream[push.len()..], &Limits::default());
+    assert_eq!(framed, Framed::Complete { size: 5 });
+}
+
+/// A well-formed response of RESP3.
+fn resp3_response() -> impl Strategy<Value = Vec<u8>> {
+    let text = |pattern: &'static str| pattern.prop_map(String::into_bytes);
+    let body = || prop::collection::vec(any::<u8>(), 0..100);
+    let leaf = prop_oneof![
+        response(),
+        Just(b"_\r\n".to_vec()),
+        text("#[tf]\r\n"),
+        text("[(]-?[0-9]{1,40}\r\n"),
+        any::<f64>().prop_map(|value| format!(",{}\r\n", value.to_string().to_lowercase()).into()),
+        body()
+            .prop_map(|body| [format!("!{}\r\n", body.len()).as_bytes(), &body, b"\r\n"].concat()),
+        body().prop_map(|body| {
+            [format!("={}\r\nmkd:", body.len() + 4).as_bytes(), &body, b"\r\n"].concat()
+        }),
+    ];
+    leaf.prop_recursive(4, 30, 6, |element| {
+        let elements = prop::collection::vec(element, 0..7);
+        (elements, prop::sample::select(b"*~%|".to_vec())).prop_map(|(mut elements, kind)| {
+            let count = match kind {
+                b'%' => elements.len() / 2,
+                b'|' => elements.len().saturating_sub(1) / 2,
+                _ => elements.len(),
+            };
+            match kind {
+                b'%' => elements.truncate(2 * count),
+                b'|' => elements.resize(2 * count + 1, b":1\r\n".to_vec()),
+                _ => {}
+            }
+            let head = format!("{}{count}\r\n", char::from(kind)).into_bytes();
+            [head, elements.concat()].concat()
+        })
+    })
+}
+
 /// A well-formed response.
 fn response() -> impl Strategy<Value = Vec<u8>> {
     let leaf = prop_oneof![
@@ -173,11 +308,23 @@ proptest! {
     }
 
     #[test]
+    fn streams_of_resp3_are_framed_however_they_are_cut(
+        all in prop::collection::vec(resp3_response(), 1..6)
+    ) {
+        let sizes: Vec<usize> = all.iter().map(Vec::len).collect();
+        prop_assert_eq!(framed_resp3(&all.concat()), (sizes, None));
+    }
+
+    #[test]
     fn any_bytes_are_framed_alike_however_they_are_cut(
         pieces in prop::collection::vec(
             prop_oneof![
                 response(),
-                prop::collection::vec(prop::sample::select(b"*$-+:0123\r\n\r\n".to_vec()), 0..30),
+                resp3_response(),
+                prop::collection::vec(
+                    prop::sample::select(b"*$-+:%~|>,#_(!=0123tf.\r\n\r\n\r\n".to_vec()),
+                    0..30
+                ),
                 prop::collection::vec(any::<u8>(), 0..20),
             ],
             0..6,
