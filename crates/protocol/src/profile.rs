@@ -14,6 +14,14 @@ pub enum Version {
 }
 
 impl Version {
+    /// Its number, as a client of Redis knows it.
+    pub fn number(self) -> u8 {
+        match self {
+            Version::Basic => 2,
+            Version::Resp3 => 3,
+        }
+    }
+
     /// Every version.
     pub const ALL: [Version; 2] = [Version::Basic, Version::Resp3];
 }
@@ -46,5 +54,11 @@ impl Profile {
     /// The connection's name; empty when it has none.
     pub fn name(&self) -> &[u8] {
         self.labels.as_ref().map_or(&[], |labels| &labels.name)
+    }
+
+    /// The client library and its version; empty where the client has not said.
+    pub fn library(&self) -> [&[u8]; 2] {
+        let labels = self.labels.as_ref();
+        labels.map_or([&[], &[]], |labels| [&labels.library, &labels.library_version])
     }
 }

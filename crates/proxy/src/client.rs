@@ -174,6 +174,10 @@ impl Client {
         ClientView {
             token: Client::token(key),
             pool: self.pool as usize,
+            id: self.profile.id,
+            name: self.profile.name().to_vec(),
+            library: self.profile.library().map(<[u8]>::to_vec),
+            version: self.profile.version,
             accepted_at: self.accepted_at,
             received_at: self.received_at,
             requests_count: self.requests.len(),

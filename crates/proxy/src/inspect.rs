@@ -4,6 +4,7 @@
 //! at most one walk through the clients.
 
 use base::{Time, Token};
+use protocol::Version;
 
 use crate::client::Client;
 use crate::proxy::Proxy;
@@ -15,6 +16,14 @@ pub struct ClientView {
     pub token: Token,
     /// Index of its pool.
     pub pool: usize,
+    /// What `CLIENT ID` tells it.
+    pub id: u64,
+    /// How it calls itself; empty when it has not said.
+    pub name: Vec<u8>,
+    /// The client library and its version, the same.
+    pub library: [Vec<u8>; 2],
+    /// What is spoken with it.
+    pub version: Version,
     /// When it came.
     pub accepted_at: Time,
     /// When bytes of it last came.

@@ -32,7 +32,9 @@ pub struct SlowEntry {
     pub pool: usize,
     /// Its client's name with the event base; the client may be gone.
     pub client: Token,
-    /// Where that is, if it was looked up in time.
+    /// How that calls itself; empty when it has not said.
+    pub name: Vec<u8>,
+    /// Where it is, if it was looked up in time.
     pub address: Option<Address>,
     /// Place of its command in the protocol's table.
     pub command: usize,
@@ -202,6 +204,7 @@ impl SlowLog {
             at: now,
             pool: client.pool as usize,
             client: Client::token(key),
+            name: client.profile.name().to_vec(),
             address: None,
             command: usize::from(command),
             key_hash: timing.map_or(0, |timing| timing.key_hash),

@@ -438,6 +438,7 @@ impl Seat {
         let now = base.now();
         let seed = now.as_ns() ^ (self.index as u64) << 48;
         let mut proxy = Proxy::new(self.pools.clone(), self.limits, seed, now);
+        proxy.number_clients(self.index as u64 + 1, peers.len() as u64);
         for (pool, addresses) in self.addresses.into_iter().enumerate() {
             for (server, address) in addresses.into_iter().enumerate() {
                 proxy.set_address(pool, server, address);

@@ -49,6 +49,9 @@ const SERVERS: &[Column] = &[
 const CLIENTS: &[Column] = &[
     ("CLIENT", "client"),
     ("ADDRESS", "address"),
+    ("NAME", "name"),
+    ("LIBRARY", "library"),
+    ("RESP", "resp"),
     ("POOL", "pool"),
     ("AGE S", "age_seconds"),
     ("IDLE S", "idle_seconds"),
@@ -63,6 +66,7 @@ const SLOW: &[Column] = &[
     ("POOL", "pool"),
     ("CLIENT", "client"),
     ("ADDRESS", "address"),
+    ("NAME", "name"),
     ("COMMAND", "command"),
     ("KEY HASH", "key_hash"),
     ("SERVER", "server"),

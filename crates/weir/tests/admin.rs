@@ -228,10 +228,13 @@ fn ctl_tells_the_process_its_servers_and_its_clients() {
         let mut client = scene.weir.wire(Kind::Redis);
         client.ask(&["SET", "k10", "v"]);
         client.ask(&["SET", "k0", "v"]);
+        client.ask(&["CLIENT", "SETNAME", "batch-7"]);
+        client.ask(&["CLIENT", "SETINFO", "LIB-NAME", "lib"]);
+        client.ask(&["CLIENT", "SETINFO", "LIB-VER", "1.2"]);
         let status = scene.ctl_json(&["status"]);
         assert_eq!(status["state"], "serving");
         assert_eq!(status["process"], scene.weir.pid());
-        assert_eq!(status["pools"][0]["requests"], 2);
+        assert_eq!(status["pools"][0]["requests"], 5);
         let listed = scene.ctl_json(&["servers"]);
         assert_eq!(listed[0]["server"], "left");
         assert_eq!((&listed[0]["requests"], &listed[0]["responses"]), (&1.into(), &1.into()));
@@ -241,7 +244,16 @@ fn ctl_tells_the_process_its_servers_and_its_clients() {
         let local = client.stream().local_addr().unwrap().to_string();
         assert_eq!(clients["clients"][0]["address"], local, "{base:?}");
         assert_eq!(clients["clients"][0]["pool"], "redis");
-        assert!(scene.ctl_text(&["clients"]).ends_with("1 of 1 clients\n"));
+        assert_eq!(clients["clients"][0]["name"], "batch-7");
+        assert_eq!(clients["clients"][0]["library"], "lib 1.2");
+        assert_eq!(clients["clients"][0]["resp"], 2);
+        let id = client.ask(&["CLIENT", "ID"]);
+        let told = format!(":{}\r\n", clients["clients"][0]["id"]);
+        assert_eq!(String::from_utf8(id).unwrap(), told);
+        let mut second = scene.weir.wire(Kind::Redis);
+        assert_ne!(String::from_utf8(second.ask(&["CLIENT", "ID"])).unwrap(), told);
+        drop(second);
+        assert!(scene.ctl_text(&["clients"]).contains("batch-7  lib 1.2  2"));
         assert!(scene.ctl_text(&["servers"]).starts_with("POOL   SERVER  ADDRESS"));
         assert!(scene.ctl_text(&["status"]).contains("state                       serving\n"));
     }
@@ -284,6 +296,7 @@ fn ctl_tells_slow_requests_and_where_their_time_went() {
             .with("slow_threshold_ms: 50");
         let scene = Scene::new(base, 1, &[pool]);
         let mut client = scene.weir.wire(Kind::Redis);
+        client.ask(&["CLIENT", "SETNAME", "waits"]);
         client.send(&[request(&["GET", "k10"]), request(&["GET", "k0"])].concat());
         assert_eq!(client.redis_reply(), b"-ERR Connection timed out\r\n");
         assert_eq!(client.redis_reply(), b"$-1\r\n");
@@ -300,7 +313,7 @@ fn ctl_tells_slow_requests_and_where_their_time_went() {
         for entry in [of("left"), of("right")] {
             assert_eq!((&entry["pool"], &entry["command"]), (&"redis".into(), &"get".into()));
             let local = client.stream().local_addr().unwrap().to_string();
-            assert_eq!(entry["address"], local, "{base:?}");
+            assert_eq!((&entry["address"], &entry["name"]), (&local.into(), &"waits".into()));
             let sum = ms(entry, "queued_ms") + ms(entry, "server_ms") + ms(entry, "unwritten_ms");
             assert!((ms(entry, "total_ms") - sum).abs() < 0.01, "{told}");
         }

@@ -187,7 +187,7 @@ fn push_hello(out: &mut Vec<u8>, profile: &Profile) {
     push_bulk(out, b"version");
     push_bulk(out, SERVER_VERSION.as_bytes());
     push_bulk(out, b"proto");
-    push_integer(out, if profile.version == Version::Resp3 { 3 } else { 2 });
+    push_integer(out, profile.version.number().into());
     push_bulk(out, b"id");
     push_integer(out, profile.id as i64);
     push_bulk(out, b"mode");

@@ -123,6 +123,10 @@ pub(super) fn clients(shared: &Shared, max: usize) -> Value {
             rows.push(json!({
                 "client": client_name(worker, client.token),
                 "address": peer.as_ref().map(shown),
+                "id": client.id,
+                "name": text(&client.name),
+                "library": text(&client.library.join(b" ".as_slice())),
+                "resp": client.version.number(),
                 "pool": name(client.pool),
                 "age_seconds": seconds(answer.now, client.accepted_at),
                 "idle_seconds": seconds(answer.now, client.received_at),
@@ -167,6 +171,7 @@ fn slow(ago: Duration, worker: usize, entry: &SlowEntry, pool: Option<&PoolOptio
         "pool": pool.map(|pool| pool.name.clone()),
         "client": client_name(worker, entry.client),
         "address": entry.address.as_ref().map(shown),
+        "name": text(&entry.name),
         "command": command.map(|command| command.name),
         "key_hash": format!("{:08x}", entry.key_hash),
         "server": server.map(|server| server.name.clone()),
@@ -175,6 +180,12 @@ fn slow(ago: Duration, worker: usize, entry: &SlowEntry, pool: Option<&PoolOptio
         "server_ms": ms(entry.server_time),
         "unwritten_ms": entry.unwritten.map(ms),
     })
+}
+
+/// A client's own word, which is printable; nothing when it has not said one.
+fn text(word: &[u8]) -> Option<String> {
+    let word = word.trim_ascii();
+    (!word.is_empty()).then(|| String::from_utf8_lossy(word).into_owned())
 }
 
 /// Clients of a unix socket have no address of their own.

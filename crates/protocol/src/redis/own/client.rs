@@ -3,9 +3,10 @@
 //! version that is kept is a printable word, so that it can't break a line that shows it.
 
 use super::{Words, raw, text};
+use crate::decimal;
 use crate::redis::reply::{ECHO_SIZE_MAX, error, printable, refused, wrong_arity};
 use crate::redis::{push_bulk, push_null};
-use crate::{Labels, Parsed, Profile, Scratch, Then, Version};
+use crate::{Labels, Parsed, Profile, Scratch, Then};
 
 pub(super) const BAD_NAME: &str =
     "Client names cannot contain spaces, newlines or special characters.";
@@ -24,8 +25,9 @@ pub(super) fn answer(
         b"id" | b"getname" | b"info" => 2,
         b"setname" | b"no-evict" | b"no-touch" => 3,
         b"setinfo" => 4,
+        b"list" => return list(words, size, profile, scratch),
         b"reply" | b"tracking" | b"caching" | b"trackinginfo" | b"getredir" | b"pause"
-        | b"unpause" | b"unblock" | b"kill" | b"list" | b"help" => {
+        | b"unpause" | b"unblock" | b"kill" | b"help" => {
             return refused(&format!("client|{}", subcommand.escape_ascii()), size, scratch);
         }
         _ => {
@@ -115,18 +117,39 @@ fn set_info(words: &Words<'_>, size: usize, profile: &Profile, scratch: &mut Scr
     raw(b"+OK\r\n", size, scratch)
 }
 
+/// `CLIENT LIST [TYPE type] [ID id ...]`: of all clients, which may be those of other workers, only
+/// the one that asks.
+fn list(words: &Words<'_>, size: usize, profile: &Profile, scratch: &mut Scratch) -> Parsed {
+    let ids = 3..words.count();
+    let shown = match (words.count(), words.is(2, "id")) {
+        (2, _) => true,
+        (4.., true) => {
+            if ids.clone().any(|i| decimal::integer(words.get(i)).is_none_or(|id| id < 1)) {
+                return error(&[b"Invalid client ID"], size, scratch);
+            }
+            ids.clone().any(|i| decimal::integer(words.get(i)) == Some(profile.id as i64))
+        }
+        (4, _) if words.is(2, "type") => match words.get(3).to_ascii_lowercase().as_slice() {
+            b"normal" => true,
+            b"master" | b"replica" | b"slave" | b"pubsub" => false,
+            kind => {
+                let kind = printable(kind, ECHO_SIZE_MAX);
+                return error(&[b"Unknown client type '", kind, b"'"], size, scratch);
+            }
+        },
+        _ => return error(&[b"syntax error"], size, scratch),
+    };
+    let lines = if shown { line(profile) } else { Vec::new() };
+    text(&lines, size, profile.version, scratch)
+}
+
 /// The client as `CLIENT INFO` shows it: of a server's fields those that there is something to say
 /// about.
 fn line(profile: &Profile) -> Vec<u8> {
-    let none = Labels::default();
-    let labels = profile.labels.as_deref().unwrap_or(&none);
-    let version = if profile.version == Version::Resp3 { 3 } else { 2 };
-    format!(
-        "id={} name={} db=0 resp={version} lib-name={} lib-ver={}\n",
-        profile.id,
-        String::from_utf8_lossy(&labels.name),
-        String::from_utf8_lossy(&labels.library),
-        String::from_utf8_lossy(&labels.library_version)
-    )
-    .into_bytes()
+    let [library, version] = profile.library().map(String::from_utf8_lossy);
+    let name = String::from_utf8_lossy(profile.name());
+    let resp = profile.version.number();
+    let id = profile.id;
+    format!("id={id} name={name} db=0 resp={resp} lib-name={library} lib-ver={version}\n")
+        .into_bytes()
 }

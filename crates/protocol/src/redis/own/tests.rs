@@ -58,8 +58,8 @@ fn hello_is_answered_in_the_version_that_it_chooses() {
     let fields = |version| {
         format!(
             "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n\
-             $5\r\nproto\r\n:{version}\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n\
-             $7\r\nmodules\r\n*0\r\n"
+             $5\r\nproto\r\n:{version}\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n\
+             $10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n"
         )
     };
     let (basic, resp3) = (format!("*14\r\n{}", fields(2)), format!("%7\r\n{}", fields(3)));
@@ -88,6 +88,13 @@ fn a_client_is_called_what_it_says() {
         "CLIENT SETINFO LIB-VER 'a b'",
         "CLIENT SETINFO what 1",
         "CLIENT INFO",
+        "CLIENT LIST",
+        "CLIENT LIST ID 7 1",
+        "CLIENT LIST TYPE normal",
+        "CLIENT LIST ID 2",
+        "CLIENT LIST ID x",
+        "CLIENT LIST TYPE x",
+        "CLIENT LIST x",
         "CLIENT SETNAME ''",
         "CLIENT GETNAME",
         "RESET",
@@ -101,6 +108,11 @@ fn a_client_is_called_what_it_says() {
     assert_eq!(said[9], "-ERR Unrecognized option 'what'\r\n");
     let info = "id=1 name=other db=0 resp=2 lib-name=redis-py lib-ver=8.1.0\n";
     assert_eq!(said[10], format!("${}\r\n{info}\r\n", info.len()));
-    assert_eq!(said[12], "$-1\r\n");
-    assert!(said[14].contains("id=1 name= db=0 resp=2 lib-name= lib-ver=\n"), "{}", said[14]);
+    // Of all clients a client sees itself.
+    assert!(said[11..14].iter().all(|list| *list == said[10]), "{said:?}");
+    let others = ["$0\r\n\r\n", "-ERR Invalid client ID\r\n", "-ERR Unknown client type 'x'\r\n"];
+    assert_eq!(said[14..17], others);
+    assert_eq!(said[17], "-ERR syntax error\r\n");
+    assert_eq!(said[19], "$-1\r\n");
+    assert!(said[21].contains("id=1 name= db=0 resp=2 lib-name= lib-ver=\n"), "{}", said[21]);
 }
