@@ -75,7 +75,7 @@ class Site:
                            "--save", "", "--dir", folder, "--enable-debug-command", "yes")
             for port in self.servers["memcached"]:
                 self.start(program("memcached"), "-l", "127.0.0.1", "-p", str(port), "-U", "0",
-                           "-t", "1", "-u", "root")
+                           "-t", "1", "-u", "root", "-m", "128")
             if not self.without_weir:
                 self.start(self.weir, "-c", self.configuration(), "-o", self.file("weir.log"),
                            "-a", self.file("stats"), "--workers", "2")

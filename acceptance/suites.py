@@ -269,31 +269,74 @@ REDIS_RS = ("basic", "types", "geospatial", "streams", "script", "async")
 def redis_rs(fetched, site, folder):
     """Its tests start a server each, by the name of the program: they are given a program of that
     name that listens where it is told and leads to the relay."""
-    programs = os.path.join(folder, "bin")
-    os.makedirs(programs)
-    stand_in = os.path.join(programs, "redis-server")
     # Without Weir they start servers, as some make a replica of what would be everybody's server.
     if not site.without_weir:
-        with open(stand_in, "w", encoding="ascii") as file:
-            file.write(f"#!/bin/sh\nexec {sys.executable} {os.path.join(HERE, 'stand_in.py')} "
-                       f"{site.relays['redis']} \"$@\"\n")
-        os.chmod(stand_in, 0o755)
-    source = fetched.crate("redis", "0.27.6")
-    environment = {**os.environ, "CARGO_TARGET_DIR": fetched.path("rust")}
-    built = fetched.path("redis-rs.built")
-    command = ["cargo", "test", "--no-run", "--features=tokio-comp", "--message-format=json"]
-    with open(built, "wb") as file:
-        code = subprocess.run(
-            command + [word for name in REDIS_RS for word in ("--test", f"test_{name}")],
-            cwd=source, env=environment, stdout=file, stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, check=False, timeout=900).returncode
-    if code != 0:
-        raise RuntimeError(f"the tests do not compile: cargo test in {source}")
+        stand_in("redis", "redis-server", site, folder)
+    built = built_tests("redis", "0.27.6", [f"test_{name}" for name in REDIS_RS], fetched,
+                        "--features=tokio-comp")
     outcomes = {}
     for name, test_program in test_programs(built):
         # Each program has a copy of the tests of what they share, which speak to nobody.
         outcomes |= one_by_one(name, test_program, lambda test: "support::" not in test, folder)
     return outcomes
+
+
+def stand_in(kind, name, site, folder):
+    """A program of this name that leads to the relay."""
+    path = os.path.join(folder, "bin", name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"#!/bin/sh\nexec {sys.executable} {os.path.join(HERE, 'stand_in.py')} "
+                   f"{kind} {site.relays[kind]} \"$@\"\n")
+    os.chmod(path, 0o755)
+
+
+def built_tests(crate, version, names, fetched, *options):
+    """Builds tests of a crate; gives what cargo says of them."""
+    source = fetched.crate(crate, version)
+    environment = {**os.environ, "CARGO_TARGET_DIR": fetched.path("rust")}
+    built = fetched.path(f"{crate}-rs.built")
+    command = ["cargo", "test", "--no-run", "--message-format=json", *options]
+    with open(built, "wb") as file:
+        code = subprocess.run(
+            command + [word for name in names for word in ("--test", name)],
+            cwd=source, env=environment, stdout=file, stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, check=False, timeout=900).returncode
+    if code != 0:
+        raise RuntimeError(f"the tests do not compile: cargo test in {source}")
+    return built
+
+
+ASYNC_MEMCACHED = ("ascii_proto", "client", "meta_proto", "pipeline")
+
+
+def async_memcached(fetched, site, folder):
+    """Its tests start a server each, of a version that Debian does not have: the stand-in says that
+    it is one. Without Weir it leads to one server."""
+    stand_in("memcached", "memcached", site, folder)
+    names = [f"{name}_integration_tests" for name in ASYNC_MEMCACHED]
+    outcomes = {}
+    for name, test_program in test_programs(
+            built_tests("async-memcached", "0.9.0", names, fetched)):
+        # Each program has a copy of the tests of what they share.
+        wanted = ignored_tests(test_program)
+        outcomes |= one_by_one(name, test_program, wanted.__contains__, folder, "--ignored")
+    return outcomes
+
+
+def async_memcached_again(names, fetched, _site, folder):
+    outcomes = {}
+    for name, test_program in test_programs(fetched.path("async-memcached-rs.built")):
+        outcomes |= one_by_one(name, test_program, lambda test, of=name: f"{of}::{test}" in names,
+                               folder, "--ignored")
+    return outcomes
+
+
+def ignored_tests(test_program):
+    """Those that need a server."""
+    listed = subprocess.run([test_program, "--list", "--ignored", "--format=terse"], check=True,
+                            capture_output=True, text=True, timeout=60).stdout
+    return set(re.findall(r"^(\S+): test$", listed, re.M))
 
 
 def redis_rs_again(names, fetched, _site, folder):
@@ -313,7 +356,7 @@ def test_programs(messages):
                 yield message["target"]["name"], message["executable"]
 
 
-def one_by_one(name, test_program, wanted, folder):
+def one_by_one(name, test_program, wanted, folder, *options):
     """Runs each test of a program on its own: some wait for ever where a thread has failed."""
     path = os.path.join(folder, "bin") + ":" + PATH
     environment = {**os.environ, "PATH": path, "RUST_BACKTRACE": "0"}
@@ -323,7 +366,7 @@ def one_by_one(name, test_program, wanted, folder):
     outcomes = {}
     for test in filter(wanted, re.findall(r"^(\S+): test$", listed, re.M)):
         start = os.path.getsize(log) if os.path.exists(log) else 0
-        code = execute([test_program, "--exact", test, "--test-threads=1"], TEST_MAX_S, log,
+        code = execute([test_program, "--exact", test, "--test-threads=1", *options], TEST_MAX_S, log,
                        env=environment)
         said = ""
         if code != 0:
@@ -342,5 +385,6 @@ SUITES = (
     Suite("redis-benchmark", "complete", 3, 3, redis_benchmark),
     Suite("memslap", "complete", 4, 4, memslap),
     Suite("python-memcached", "26 of 26", 26, 26, python_memcached),
+    Suite("async-memcached", "130 of 144", 130, 127, async_memcached, async_memcached_again),
     Suite("redis-rs", "165 of 183", 165, 120, redis_rs, redis_rs_again),
 )
