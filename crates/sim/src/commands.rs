@@ -47,7 +47,8 @@ const WAITING: &str = "\
 
 /// Requests that the proxy refuses.
 const REFUSED: &str = "\
-    acl x; bgrewriteaof; bgsave; dbsize; debug x; failover; function x; keys x; lastsave; latency x; migrate x x x x x; module x; monitor; pfdebug x x; pfselftest; \
+    acl x; bgrewriteaof; bgsave; dbsize; debug x; failover; function x; keys x; lastsave; \
+    latency x; migrate x x x x x; module x; monitor; pfdebug x x; pfselftest; \
     psync x x; randomkey; replconf; replicaof x x; restore-asking x x x; role; save; scan x; \
     shutdown; slaveof x x; slowlog x; swapdb x x; sync; wait x x";
 
