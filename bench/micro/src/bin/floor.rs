@@ -185,7 +185,7 @@ impl<B: EventBase<Socket = OwnedFd>> Floor<B> {
                         Route::Key(span) => rest[span.range()]
                             .last_chunk()
                             .map_or(0, |&four| u32::from_le_bytes(four)),
-                        Route::Any | Route::Split | Route::Everywhere => 0,
+                        _ => 0,
                     };
                     let index = number as usize % self.servers.len();
                     let server = &mut self.servers[index];
