@@ -153,12 +153,43 @@ def forms(client, version):
     client.connection_pool.release(raw)
 
 
+def key_space(client, version):
+    """What is asked of the keys of all servers."""
+    names = {f"{n}:scan{version}".encode() for n in range(250)}
+    client.mset({name: b"" for name in names})
+    client.rpush(f"list:scan{version}", "x")
+    pattern = f"*:scan{version}"
+    everything = names | {f"list:scan{version}".encode()}
+    for count in (1, 10, 1000):
+        found = list(client.scan_iter(match=pattern, count=count))
+        same(set(found), everything, f"scan by {count}")
+        same(len(found), len(everything), f"scan by {count}, each once")
+    lists = list(client.scan_iter(match=pattern, _type="list"))
+    same(lists, [f"list:scan{version}".encode()], "scan of lists")
+    same(sorted(client.keys(pattern)), sorted(everything), "keys")
+    same(client.dbsize() >= len(everything), True, "dbsize")
+    before = client.dbsize()
+    same(client.delete(*names), len(names), "del")
+    same(before - client.dbsize(), len(names), "dbsize")
+    same(client.exists(client.randomkey()), 1, "randomkey")
+    client.delete(f"list:scan{version}")
+    cursor, _ = client.scan(0, count=1)
+    for bad in ("x", "-1", cursor + (1 << 18)):
+        try:
+            client.execute_command("SCAN", bad)
+        except redis.ResponseError as error:
+            same("cursor" in str(error), True, f"scan {bad}")
+        else:
+            raise AssertionError(f"the cursor {bad} is taken")
+
+
 def main():
     rng = random.Random(20)
     port, version = int(sys.argv[1]), int(sys.argv[2])
     client = redis.Redis(host="127.0.0.1", port=port, protocol=version, socket_timeout=10)
     same(client.ping(), True, "ping")
     forms(client, version)
+    key_space(client, version)
     random_values(client, rng)
     counters(client)
     collections(client, rng)

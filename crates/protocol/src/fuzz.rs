@@ -146,7 +146,7 @@ fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch, version: Version) ->
                 Forward::Rewritten { tail } => [&scratch.rewritten, &bytes[tail.range()]].concat(),
             };
             let (keys, elements) = match request.route {
-                Route::Any | Route::Everywhere => (Vec::new(), Vec::new()),
+                Route::Any | Route::Everywhere | Route::Walk(_) => (Vec::new(), Vec::new()),
                 Route::Decoded => (vec![scratch.decoded.clone()], Vec::new()),
                 Route::Key(span) => (vec![source[span.range()].to_vec()], Vec::new()),
                 Route::Dedicated(_) => {

@@ -377,9 +377,34 @@ pub enum Route {
     Split,
     /// The whole request to each server: see [`Request::append_whole`].
     Everywhere,
+    /// One request of a walk through all servers, each in its turn: see [`Protocol::walk_step`].
+    Walk(Cursor),
     /// To the one owner of all of [`Scratch::keys`], or, when there are none, to the owner of
     /// [`PLACEHOLDER_KEY`], on a connection that no other client uses at that time.
     Dedicated(Tie),
+}
+
+/// Where a client that walks through the data of all servers has come to; see `redis/scan.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(pub(crate) u64);
+
+/// The servers that a walk goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Course {
+    /// How many there are. 1 or more.
+    pub servers_count: usize,
+    /// Another number when they are others, mostly.
+    pub check: u8,
+}
+
+/// A step of a walk: what it asks of which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Index of the server.
+    pub server: usize,
+    /// Where the server is to go on.
+    pub(crate) cursor: u64,
+    pub(crate) course: Course,
 }
 
 /// What a request does to the tie between its client and a connection of its own.
@@ -492,7 +517,7 @@ impl Join {
     /// The memory that it holds beside itself, in bytes.
     pub fn capacity(&self) -> usize {
         match &self.0 {
-            JoinPlan::None => 0,
+            JoinPlan::None | JoinPlan::Step(_) => 0,
             JoinPlan::Redis(plan) => plan.capacity(),
             JoinPlan::Memcache(plan) => plan.capacity(),
         }
@@ -505,6 +530,7 @@ pub(crate) enum JoinPlan {
     None,
     Redis(redis::join::Plan),
     Memcache(memcache::join::Plan),
+    Step(Step),
 }
 
 /// How one part of a split request ended.
@@ -722,12 +748,30 @@ impl Protocol {
         })
     }
 
+    /// What a request with this cursor asks for; `None` when it comes of a walk through other
+    /// servers than these.
+    pub fn walk_step(self, cursor: Cursor, course: Course) -> Option<Step> {
+        redis::scan::step(cursor, course)
+    }
+
+    /// Appends the request of a step, as its server gets it. `scratch` is as the parser left it,
+    /// `bytes` are those that the parser was given.
+    pub fn encode_step(self, step: &Step, bytes: &[u8], scratch: &Scratch, out: &mut Vec<u8>) {
+        redis::scan::encode(step, scratch.source(bytes), &scratch.arguments, out);
+    }
+
+    /// The same as [`Protocol::plan_join`] for a step, whose response is the only part.
+    pub fn plan_step(self, step: Step) -> Join {
+        Join(JoinPlan::Step(step))
+    }
+
     /// Appends the one response that the client gets. `parts` are all parts, in order.
     pub fn join(self, join: &Join, parts: &[Part<'_>], out: &mut Vec<u8>) {
         match &join.0 {
             JoinPlan::None => unreachable!("it was planned"),
             JoinPlan::Redis(plan) => redis::join::join(plan, parts, out),
             JoinPlan::Memcache(plan) => memcache::join::join(plan, parts, out),
+            JoinPlan::Step(step) => redis::scan::join(step, parts, out),
         }
     }
 

@@ -73,6 +73,7 @@ enum Outcome {
     Any,
     Split,
     Everywhere,
+    Walk,
     /// To one server, on a connection of the client's own.
     Dedicated(Tie),
     /// The proxy answers, with this.
@@ -92,6 +93,7 @@ fn parse(protocol: Protocol, bytes: &[u8]) -> Outcome {
             Route::Split => Outcome::Split,
             Route::Everywhere => Outcome::Everywhere,
             Route::Decoded => unreachable!("for memcached only, see parse_line"),
+            Route::Walk(_) => Outcome::Walk,
             Route::Dedicated(tie) => Outcome::Dedicated(tie),
             // Each argument before it has a line of its own for its length, and one for itself.
             Route::Key(span) => {
@@ -135,7 +137,7 @@ fn place(name: &str, least: usize) -> String {
             Outcome::Key(index) => assert_eq!(index, *key, "{name}"),
             Outcome::Own(reply) => assert!(*key == 0 && !reply.starts_with('-'), "{name}: {reply}"),
             Outcome::Everywhere => assert_eq!(*key, 0, "{name}"),
-            Outcome::Any | Outcome::Split | Outcome::Dedicated(_) => {
+            Outcome::Any | Outcome::Split | Outcome::Walk | Outcome::Dedicated(_) => {
                 panic!("{name} has another place")
             }
         }
@@ -144,7 +146,9 @@ fn place(name: &str, least: usize) -> String {
     let splits = (least..least + 3).any(|count| matches!(parse_plain(name, count), Outcome::Split));
     match parse_plain(name, least) {
         _ if splits => "each key to its owner, replies joined".to_owned(),
-        Outcome::Everywhere => FLUSHED.to_owned(),
+        Outcome::Everywhere if name.starts_with("flush") => FLUSHED.to_owned(),
+        Outcome::Everywhere => "every server, replies joined".to_owned(),
+        Outcome::Walk => "one server after the other".to_owned(),
         Outcome::Split => unreachable!("seen above"),
         Outcome::Dedicated(Tie::Waits) => format!("owner of the keys, {OWN_CONNECTION}"),
         Outcome::Dedicated(Tie::Listens) => {
@@ -224,6 +228,7 @@ fn parse_line(line: &str) -> Outcome {
             Route::Any => Outcome::Any,
             Route::Split => Outcome::Split,
             Route::Everywhere => Outcome::Everywhere,
+            Route::Walk(_) => Outcome::Walk,
             Route::Dedicated(tie) => Outcome::Dedicated(tie),
             Route::Key(_) | Route::Decoded => Outcome::Key(1),
         },

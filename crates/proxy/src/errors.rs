@@ -28,12 +28,14 @@ pub enum RequestError {
     TooManyConnections,
     /// The server does not speak what the client has chosen to speak.
     VersionRefused,
+    /// A walk through all servers began when they were others.
+    OtherServers,
     /// The keys of a request that can't be split, or of a transaction, have several owners.
     KeysApart,
 }
 
 impl RequestError {
-    /// What the client sees, without prefix and line end. All but the last five are twemproxy's
+    /// What the client sees, without prefix and line end. All but the last six are twemproxy's
     /// words, which programs match on.
     pub fn text(self) -> &'static str {
         match self {
@@ -46,6 +48,7 @@ impl RequestError {
             RequestError::ServerQueueFull => "server queue is full",
             RequestError::TooManyConnections => "too many dedicated connections",
             RequestError::VersionRefused => protocol::VERSION_REFUSED,
+            RequestError::OtherServers => "the servers have changed: begin again with cursor 0",
             RequestError::KeysApart => "the keys are on several servers",
         }
     }

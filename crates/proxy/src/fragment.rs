@@ -7,12 +7,13 @@
 //! come or failed.
 
 use base::slab::Key;
-use protocol::{Join, Request};
+use protocol::{Cursor, Join, Request};
 
 use crate::canary::Canary;
 use crate::errors::RequestError;
 use crate::proxy::Proxy;
 use crate::request::{Owner, Parts, Record, Reply};
+use crate::server::Lane;
 
 /// Working memory for splitting, reused for each request.
 #[derive(Debug, Default)]
@@ -189,14 +190,7 @@ impl Proxy {
         pool.stats.fragments += servers_count as u64;
         for server in 0..servers_count {
             let part = self.begin_part(index, server as u32, request, pool_index);
-            let owner = &self.pools[pool_index].servers[server];
-            if !owner.health.is_live() {
-                // An ejected server gets nothing but probes.
-                let error = RequestError::Connection(owner.last_error);
-                self.fail(part, error);
-                continue;
-            }
-            match self.connection_for(pool_index, server, lane) {
+            match self.live_connection(pool_index, server, lane) {
                 Ok(connection) => {
                     let mut whole = self.buffers.take(request.size);
                     request.append_whole(frame, &self.scratch, &mut whole);
@@ -207,6 +201,58 @@ impl Proxy {
                 Err(error) => self.fail(part, error),
             }
         }
+    }
+
+    /// Sends a request of a walk through all servers to the one whose turn it is. Its response is a
+    /// part, since what the client gets is made of it.
+    #[cold]
+    pub(crate) fn send_step(
+        &mut self,
+        client: Key,
+        index: u32,
+        cursor: Cursor,
+        request: &Request,
+        frame: &[u8],
+    ) {
+        let pool_index = self.clients.at(client.index).pool as usize;
+        let pool = &mut self.pools[pool_index];
+        let protocol = pool.options.protocol;
+        let Some(step) = protocol.walk_step(cursor, pool.course()) else {
+            // No server is to blame.
+            pool.stats.client_faults += 1;
+            let mut told = self.buffers.take(64);
+            protocol.encode_error(RequestError::OtherServers.text(), &mut told);
+            return self.complete_with(index, Reply::Bytes(told));
+        };
+        let parts = self.spare_parts.take(1, |_| protocol.plan_step(step));
+        self.records.at_mut(index).reply = Reply::Parts(parts);
+        pool.stats.fragments += 1;
+        let part = self.begin_part(index, 0, request, pool_index);
+        let lane = self.clients.at(client.index).lane(client);
+        match self.live_connection(pool_index, step.server, lane) {
+            Ok(connection) => {
+                let mut whole = self.buffers.take(request.size);
+                protocol.encode_step(&step, frame, &self.scratch, &mut whole);
+                self.forward_owned(connection, whole);
+                self.enqueue(connection, part, protocol.expect_of_part(request));
+            }
+            Err(error) => self.fail(part, error),
+        }
+    }
+
+    /// A connection to a server that is not chosen by a key. An ejected one gets nothing but
+    /// probes.
+    fn live_connection(
+        &mut self,
+        pool_index: usize,
+        server: usize,
+        lane: Lane,
+    ) -> Result<Key, RequestError> {
+        let owner = &self.pools[pool_index].servers[server];
+        if !owner.health.is_live() {
+            return Err(RequestError::Connection(owner.last_error));
+        }
+        self.connection_for(pool_index, server, lane)
     }
 
     /// Makes the record of a part. Its request arrived in this turn.

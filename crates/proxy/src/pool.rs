@@ -5,7 +5,7 @@
 
 use base::slab::Key;
 use base::{Address, SocketError, Time};
-use protocol::{Handshake, Version};
+use protocol::{Course, Handshake, Version};
 use routing::{Health, Placement, PlacementOptions};
 
 use crate::canary::{Canaries, Canary};
@@ -206,6 +206,14 @@ impl Pool {
     /// a distribution that draws lots.
     pub(crate) fn explain<'key>(&self, key: &'key [u8]) -> [routing::Explanation<'key>; 2] {
         [self.placement.explain(key), placement_of(&self.options, 0).explain(key)]
+    }
+
+    /// What a walk through all servers goes through.
+    pub(crate) fn course(&self) -> Course {
+        let servers = &self.options.servers;
+        let names = servers.iter().flat_map(|server| server.name.bytes().chain([0]));
+        let check = names.fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        Course { servers_count: servers.len(), check: (check >> 11) as u8 }
     }
 
     /// The index of the server that owns a key.

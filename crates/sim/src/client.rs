@@ -614,6 +614,7 @@ impl ModelClient {
             Expect::Listening(..) => unreachable!("taken out above"),
             Expect::Exact(bytes) => reply == bytes,
             Expect::Single(unit) => oracle.match_reply(unit, reply, sent.at),
+            Expect::Count(unit) => oracle.is_sum(unit, reply, sent.at),
             Expect::Error => is_error(self.protocol, reply),
             Expect::Fatal => is_error(self.protocol, reply),
             Expect::Farewell(bytes) => reply == bytes,
@@ -815,7 +816,8 @@ fn proxy_error(protocol: Protocol, reply: &[u8]) -> Option<&'static str> {
 const SERVER_ERRORS: [&str; 4] =
     ["Connection refused", "Connection reset by peer", "Broken pipe", "Connection timed out"];
 
-const PROXY_ERRORS: [&str; 14] = [
+const PROXY_ERRORS: [&str; 15] = [
+    "the servers have changed: begin again with cursor 0",
     // Something else than the answer to HELLO may have come.
     protocol::VERSION_REFUSED,
     "Connection refused",

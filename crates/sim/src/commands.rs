@@ -47,13 +47,18 @@ const WAITING: &str = "\
 
 /// Requests that the proxy refuses.
 const REFUSED: &str = "\
-    acl x; bgrewriteaof; bgsave; dbsize; debug x; failover; function x; keys x; lastsave; \
-    latency x; migrate x x x x x; module x; monitor; pfdebug x x; pfselftest; \
-    psync x x; randomkey; replconf; replicaof x x; restore-asking x x x; role; save; scan x; \
-    shutdown; slaveof x x; slowlog x; swapdb x x; sync; wait x x";
+    acl x; bgrewriteaof; bgsave; debug x; failover; function x; lastsave; latency x; migrate x x x \
+    x x; module x; monitor; pfdebug x x; pfselftest; psync x x; replconf; replicaof x x; \
+    restore-asking x x x; role; save; shutdown; slaveof x x; slowlog x; swapdb x x; sync; wait x x";
 
 /// Requests that every server of the pool gets.
-const EVERYWHERE: &str = "script load x; script exists 0123";
+const EVERYWHERE: &str = "script load x; script exists 0123; keys x; randomkey";
+
+/// The same, and their answers are added up.
+const COUNTED: &str = "dbsize";
+
+/// Requests that go to one server after the other.
+const WALKED: &str = "scan 0; scan 0 count 3";
 
 /// The same, where a pool allows it.
 const FLUSHES: &str = "flushall; flushall async; flushdb";
@@ -75,6 +80,8 @@ pub enum Fate {
     Everywhere,
     /// Every server gets it, or the proxy says that it can't be done.
     Flush,
+    /// Every server gets it, and the sum is answered.
+    Counted,
     /// The proxy says that it can't be done.
     Refused,
     /// The proxy answers.
@@ -99,7 +106,11 @@ fn all() -> impl Iterator<Item = (&'static str, Fate)> {
     let refused = lines(REFUSED).map(|line| (line, Fate::Refused));
     let everywhere = lines(EVERYWHERE).map(|line| (line, Fate::Everywhere));
     let flushes = lines(FLUSHES).map(|line| (line, Fate::Flush));
+    let walked = lines(WALKED).map(|line| (line, Fate::Forwarded));
+    let counted = lines(COUNTED).map(|line| (line, Fate::Counted));
     forwarded
+        .chain(walked)
+        .chain(counted)
         .chain(everywhere)
         .chain(flushes)
         .chain(refused)
@@ -167,9 +178,10 @@ fn decode_base64(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Whether every server gets the requests of a command.
+/// Whether a request of a command may go to any server, or to every one: it has no key.
 pub fn goes_everywhere(name: &[u8]) -> bool {
-    line_of(EVERYWHERE, name).or(line_of(FLUSHES, name)).is_some()
+    let keyless = [EVERYWHERE, COUNTED, FLUSHES, WALKED];
+    keyless.iter().any(|lines| line_of(lines, name).is_some())
         || MEMCACHE_FLUSHES[0].as_bytes() == name
 }
 

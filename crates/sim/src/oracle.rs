@@ -172,6 +172,24 @@ impl Oracle {
             .is_some_and(|times| times.iter().any(|at| *at >= since))
     }
 
+    /// Whether a reply is a sum of what servers have answered to the unit at `since` or later.
+    pub fn is_sum(&self, unit: &[u8], reply: &[u8], since: u64) -> bool {
+        let number = |reply: &[u8]| -> Option<u64> {
+            std::str::from_utf8(reply.strip_prefix(b":")?).ok()?.trim_end().parse().ok()
+        };
+        let mut head = unit.to_vec();
+        head.push(0xff);
+        let answers =
+            self.executed.range(head.clone()..).take_while(|(name, _)| name.starts_with(&head));
+        let most: u64 = answers
+            .map(|(name, times)| {
+                let count = times.iter().filter(|at| **at >= since).count() as u64;
+                number(&name[head.len()..]).unwrap_or(0) * count
+            })
+            .sum();
+        number(reply).is_some_and(|sum| sum <= most)
+    }
+
     /// Whether the key may belong to this server of the pool, under any configuration so far.
     pub fn may_own(&mut self, pool: usize, key: &[u8], server: usize) -> bool {
         let failed = &self.failed;

@@ -52,6 +52,8 @@ pub enum Expect {
     Many(Form, Vec<(Vec<u8>, Vec<u8>)>),
     /// These bytes, or, when there are none, an error, while the client listens; else the other.
     Listening(Vec<u8>, Box<Expect>),
+    /// The sum of what servers answer to this unit.
+    Count(Vec<u8>),
     /// An error of the proxy's.
     Error,
     /// The proxy introduces itself in RESP3.
@@ -353,6 +355,10 @@ impl Writer<'_> {
             Fate::Flush if !pool.options.allow_flush => (Expect::Error, Vec::new()),
             Fate::Everywhere | Fate::Flush => {
                 (Expect::Single(unit.clone()), vec![unit; pool.servers_count])
+            }
+            Fate::Counted => {
+                let servers_count = self.plan.pools[self.pool].servers_count;
+                (Expect::Count(unit.clone()), vec![unit; servers_count])
             }
             Fate::Refused => (Expect::Error, Vec::new()),
             Fate::Own => (Expect::Own, Vec::new()),

@@ -109,7 +109,7 @@ type Own = (&'static str, &'static str, bool);
 /// What is not for a connection that many clients share, not for more than one server, or beyond a
 /// limit that servers do not have.
 const OWN_REDIS: &[Own] = &[
-    ("KEYS *", "-ERR 'keys' is not supported by the proxy\r\n", false),
+    ("SLOWLOG GET", "-ERR 'slowlog' is not supported by the proxy\r\n", false),
     ("FLUSHALL", "-ERR flushing is not allowed (allow_flush is false)\r\n", false),
     ("flushdb async", "-ERR flushing is not allowed (allow_flush is false)\r\n", false),
     ("SELECT 1", "-ERR DB index is out of range\r\n", false),

@@ -25,6 +25,10 @@ pub(crate) enum Place {
     Memory,
     /// SCRIPT: LOAD and EXISTS go to every server, since a script may run on any.
     Scripts,
+    /// To every server.
+    Everywhere { join: Joined },
+    /// SCAN: to one server after the other, by the cursor.
+    Scan,
     /// Its response may be long in coming, and its keys must have one owner.
     Waits(Keys),
     /// WATCH, MULTI and what ends them.
@@ -61,6 +65,10 @@ pub(crate) enum Joined {
     AllOk,
     /// What all say alike; of arrays of 0 and 1, 1 where all have it.
     Agreed,
+    /// One array of all elements.
+    Chained,
+    /// One of those that are there.
+    AnyOf,
 }
 
 /// What the proxy answers itself; the functions are in `own.rs`.
@@ -188,8 +196,8 @@ const fn row(name: &'static str, arity: i8, writes: bool, place: Place) -> Row {
 }
 
 use Place::{
-    Any, Counted, Flush, Key, Memory, Own, Refused, Script, Scripts, Split, Streams, Subcommand,
-    Subscribe, Transaction, Waits,
+    Any, Counted, Everywhere, Flush, Key, Memory, Own, Refused, Scan, Script, Scripts, Split,
+    Streams, Subcommand, Subscribe, Transaction, Waits,
 };
 
 pub(super) const ROWS_COUNT: usize = 253;
@@ -405,6 +413,11 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("xreadgroup", -7, WRITE, Streams),
     row("zintercard", -3, READ, Counted),
     row("zmpop", -4, WRITE, Counted),
+    // Of the data of all servers.
+    row("dbsize", 1, READ, Everywhere { join: Joined::Sum }),
+    row("keys", 2, READ, Everywhere { join: Joined::Chained }),
+    row("randomkey", 1, READ, Everywhere { join: Joined::AnyOf }),
+    row("scan", -2, READ, Scan),
     // About channels, all of which live on one server.
     row("publish", 3, WRITE, Any),
     row("pubsub", -2, READ, Any),
@@ -433,13 +446,11 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("acl", -2, READ, Refused),
     row("bgrewriteaof", 1, READ, Refused),
     row("bgsave", -1, READ, Refused),
-    row("dbsize", 1, READ, Refused),
     row("debug", -2, READ, Refused),
     row("failover", -1, READ, Refused),
     row("flushall", -1, WRITE, Flush),
     row("flushdb", -1, WRITE, Flush),
     row("function", -2, READ, Refused),
-    row("keys", 2, READ, Refused),
     row("lastsave", 1, READ, Refused),
     row("latency", -2, READ, Refused),
     row("migrate", -6, WRITE, Refused),
@@ -448,13 +459,11 @@ pub(super) const TABLE: [Row; ROWS_COUNT] = [
     row("pfdebug", 3, WRITE, Refused),
     row("pfselftest", 1, READ, Refused),
     row("psync", -3, READ, Refused),
-    row("randomkey", 1, READ, Refused),
     row("replconf", -1, READ, Refused),
     row("replicaof", 3, READ, Refused),
     row("restore-asking", -4, WRITE, Refused),
     row("role", 1, READ, Refused),
     row("save", 1, READ, Refused),
-    row("scan", -2, READ, Refused),
     row("shutdown", -1, READ, Refused),
     row("slaveof", 3, READ, Refused),
     row("slowlog", -2, READ, Refused),
@@ -530,7 +539,7 @@ mod tests {
                 Key(index) => index as usize + 1,
                 Split { step, .. } => step as usize + 1,
                 Script | Counted => 3,
-                Subcommand | Memory | Scripts => 2,
+                Subcommand | Memory | Scripts | Scan => 2,
                 Waits(Keys::AllButLast | Keys::FirstTwo) => 3,
                 Waits(Keys::CountedSecond) => 4,
                 _ => 1,

@@ -25,6 +25,7 @@ impl Plan {
         self.joined = match ROWS[request.command.index as usize].place {
             Place::Scripts => Joined::Agreed,
             Place::Flush => Joined::AllOk,
+            Place::Everywhere { join } => join,
             _ => split_of(request).1,
         };
         self.part_of_key.clear();
@@ -68,31 +69,39 @@ pub(crate) fn join(plan: &Plan, parts: &[Part<'_>], out: &mut Vec<u8>) {
         Joined::Sum => join_sum(parts, out),
         Joined::AllOk => join_ok(parts, out),
         Joined::Agreed => join_agreed(parts, out),
+        Joined::Chained => join_chained(parts, out),
+        Joined::AnyOf => join_any_of(parts, out),
     };
     if let Err(fault) = joined {
         out.truncate(start);
-        match fault {
-            Fault::Answered(line) => out.extend_from_slice(line),
-            Fault::Text(text) => {
-                out.extend_from_slice(b"-ERR ");
-                out.extend_from_slice(text.as_bytes());
-                out.extend_from_slice(b"\r\n");
-            }
+        answer_fault(fault, out);
+    }
+}
+
+/// Appends an error in the place of the one response.
+pub(super) fn answer_fault(fault: Fault<'_>, out: &mut Vec<u8>) {
+    match fault {
+        Fault::Answered(line) => out.extend_from_slice(line),
+        Fault::Text(text) => {
+            out.extend_from_slice(b"-ERR ");
+            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
     }
 }
 
 /// Why the one response is an error.
-enum Fault<'a> {
+pub(super) enum Fault<'a> {
     /// A server's own.
     Answered(&'a [u8]),
     Text(&'a str),
 }
 
-const UNEXPECTED: Fault<'static> = Fault::Text("unexpected response to a part of the request");
+pub(super) const UNEXPECTED: Fault<'static> =
+    Fault::Text("unexpected response to a part of the request");
 
 /// The response to a part that has not failed; the first one that has decides for all.
-fn response_of<'a>(part: &Part<'a>) -> Result<&'a [u8], Fault<'a>> {
+pub(super) fn response_of<'a>(part: &Part<'a>) -> Result<&'a [u8], Fault<'a>> {
     match *part {
         Part::Failed(text) => Err(Fault::Text(text)),
         Part::Response(response) if matches!(response.first(), Some(b'-' | b'!')) => {
@@ -143,6 +152,48 @@ fn join_agreed<'a>(parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a
             }
         }
     }
+    Ok(())
+}
+
+/// The number of elements of an array, and what follows it.
+fn array_of(response: &[u8]) -> Option<(u64, &[u8])> {
+    match decimal::number_line(response.strip_prefix(b"*")?, 0) {
+        NumberLine::Whole { value: value @ 0.., next } => {
+            Some((value as u64, &response[1 + next..]))
+        }
+        _ => None,
+    }
+}
+
+fn join_chained<'a>(parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a>> {
+    let mut count = 0;
+    let mut elements = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (more, rest) = array_of(response_of(part)?).ok_or(UNEXPECTED)?;
+        // Each was checked to have so many elements.
+        count += more as usize;
+        elements.push(rest);
+    }
+    push_header(out, b'*', count);
+    elements.iter().for_each(|elements| out.extend_from_slice(elements));
+    Ok(())
+}
+
+/// Which one is as good as drawn: the servers have drawn theirs, and all of these decide.
+fn join_any_of<'a>(parts: &[Part<'a>], out: &mut Vec<u8>) -> Result<(), Fault<'a>> {
+    let mut there = Vec::with_capacity(parts.len());
+    let mut none: &[u8] = b"";
+    for part in parts {
+        match response_of(part)? {
+            response @ (b"$-1\r\n" | b"_\r\n") => none = response,
+            response if response[0] == b'$' => there.push(response),
+            _ => return Err(UNEXPECTED),
+        }
+    }
+    let bytes = there.iter().copied().flatten();
+    let lot = bytes.fold(0u32, |lot, byte| lot.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+    let chosen = there.get((lot >> 7) as usize % there.len().max(1));
+    out.extend_from_slice(chosen.copied().unwrap_or(none));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod own;
 mod reply;
 pub mod request;
 pub mod response;
+pub(crate) mod scan;
 pub(crate) mod session;
 mod usual;
 

@@ -291,6 +291,8 @@ fn push_command(out: &mut Vec<u8>, version: Version, row: &Row) {
         Place::Any
         | Place::Scripts
         | Place::Flush
+        | Place::Everywhere { .. }
+        | Place::Scan
         | Place::Transaction(_)
         | Place::Subscribe
         | Place::Own(_)

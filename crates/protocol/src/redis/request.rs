@@ -10,7 +10,7 @@
 
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{self, Place, Row};
-use crate::redis::{inline, push_request, reply, session, usual, usual_bulk};
+use crate::redis::{inline, push_request, reply, scan, session, usual, usual_bulk};
 use crate::{
     Expect, Forward, Handshake, KeySpan, Limits, Own, Parsed, Request, RequestState, Route,
     Scratch, Span, Then, Version,
@@ -286,6 +286,11 @@ pub(super) fn route_rarer(
             b"load" | b"exists" => Route::Everywhere,
             b"help" => Route::Any,
             _ => return Err(reply::refused("script", size, scratch)),
+        },
+        Place::Everywhere { .. } => Route::Everywhere,
+        Place::Scan => match scan::parse(word(1)) {
+            Some(cursor) => Route::Walk(cursor),
+            None => return Err(reply::error(&[b"invalid cursor"], size, scratch)),
         },
         Place::Waits(keys) => session::waiting(keys, bytes, scratch),
         Place::Transaction(tie) => return session::transaction(tie, size, scratch),

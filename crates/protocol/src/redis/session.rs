@@ -155,7 +155,7 @@ fn in_transaction(
             }
             Route::Any | Route::Split => return Ok(Tie::Keeps),
             Route::Dedicated(tie) => return Ok(tie),
-            Route::Everywhere | Route::Decoded => {}
+            Route::Everywhere | Route::Decoded | Route::Walk(_) => {}
         },
     }
     let text = [b"'", row.name.as_bytes(), b"' is not possible in a transaction through the proxy"];

@@ -299,6 +299,9 @@ impl Proxy {
                 None => return,
             },
             Route::Everywhere => return self.send_everywhere(key, index, &request, frame.bytes()),
+            Route::Walk(cursor) => {
+                return self.send_step(key, index, cursor, &request, frame.bytes());
+            }
             Route::Dedicated(_) => unreachable!("it was taken out before"),
         };
         let sent = server.and_then(|server| {
@@ -399,7 +402,7 @@ fn hash_for_log(pool: &Pool, route: Route, wire: &[u8], scratch: &Scratch) -> u3
     pool.key_hash(match route {
         Route::Key(span) => &wire[span.range()],
         Route::Decoded => &scratch.decoded,
-        Route::Any | Route::Everywhere => protocol::PLACEHOLDER_KEY,
+        Route::Any | Route::Everywhere | Route::Walk(_) => protocol::PLACEHOLDER_KEY,
         Route::Split | Route::Dedicated(_) => {
             scratch.keys.first().map_or(&[][..], |key| &wire[key.key.range()])
         }

@@ -160,3 +160,47 @@ fn a_flush_is_done_when_every_server_has_done_it() {
         assert_eq!(flushed(&[ok, Part::Failed("Host is down")]), "-ERR Host is down\r\n");
     }
 }
+
+const KEYS: &str = "*2\r\n$4\r\nKEYS\r\n$1\r\n*\r\n";
+const DBSIZE: &str = "*1\r\n$6\r\nDBSIZE\r\n";
+const RANDOMKEY: &str = "*1\r\n$9\r\nRANDOMKEY\r\n";
+
+#[test]
+fn what_every_server_has_is_put_together() {
+    let parts = answered(&["*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*1\r\n$1\r\nc\r\n"]);
+    assert_eq!(joined(KEYS, &[], &parts), "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n");
+    assert_eq!(joined(KEYS, &[], &answered(&["*0\r\n", "*0\r\n"])), "*0\r\n");
+    assert_eq!(joined(DBSIZE, &[], &answered(&[":3\r\n", ":0\r\n", ":39\r\n"])), ":42\r\n");
+    // Nothing is left out in silence.
+    for stream in [KEYS, DBSIZE, RANDOMKEY] {
+        let parts = [Part::Response(b"*0\r\n"), Part::Failed("Connection refused")];
+        let told = joined(stream, &[], &parts[1..]);
+        assert_eq!(told, "-ERR Connection refused\r\n");
+        assert_eq!(joined(stream, &[], &answered(&["-LOADING x\r\n"])), "-LOADING x\r\n");
+        let unexpected = "-ERR unexpected response to a part of the request\r\n";
+        assert_eq!(joined(stream, &[], &answered(&["+OK\r\n"])), unexpected);
+    }
+    let parts = [Part::Response(b"*0\r\n"), Part::Failed("Connection refused")];
+    assert_eq!(joined(KEYS, &[], &parts), "-ERR Connection refused\r\n");
+}
+
+#[test]
+fn a_random_key_is_one_that_is_there() {
+    for (parts, key) in [
+        (&["$-1\r\n", "$1\r\na\r\n", "$-1\r\n"][..], "$1\r\na\r\n"),
+        (&["$1\r\nb\r\n", "_\r\n"], "$1\r\nb\r\n"),
+        (&["$-1\r\n", "$-1\r\n"], "$-1\r\n"),
+        (&["_\r\n", "_\r\n"], "_\r\n"),
+    ] {
+        assert_eq!(joined(RANDOMKEY, &[], &answered(parts)), key);
+    }
+    // No server is preferred.
+    let mut firsts = 0;
+    for n in 0..400 {
+        let parts = [format!("$4\r\n{:04}\r\n", n * 37 % 9999), format!("$4\r\nx{n:03}\r\n")];
+        let views: Vec<Part<'_>> =
+            parts.iter().map(|part| Part::Response(part.as_bytes())).collect();
+        firsts += usize::from(joined(RANDOMKEY, &[], &views) == parts[0]);
+    }
+    assert!((100..300).contains(&firsts), "{firsts}");
+}

@@ -168,7 +168,7 @@ fn a_request_that_is_not_possible_gets_an_error_and_the_connection_goes_on() {
         (&["Wait", "1", "0"], "-ERR 'wait' is not supported by the proxy"),
         (&["EXEC"], "-ERR EXEC without MULTI"),
         (&["DISCARD"], "-ERR DISCARD without MULTI"),
-        (&["KEYS", "*"], "-ERR 'keys' is not supported by the proxy"),
+        (&["SLOWLOG", "GET"], "-ERR 'slowlog' is not supported by the proxy"),
         (&["MEMORY", "DOCTOR"], "-ERR 'memory' is not supported by the proxy"),
         (&["MEMORY", "USAGE"], "-ERR wrong number of arguments for 'memory|usage' command"),
         (&["EVAL", "x", "y", "k"], "-ERR value is not an integer or out of range"),
