@@ -72,9 +72,9 @@ inner! {
     replies_given_to_each_others_clients_are_found OutputsSwapped 300;
     a_reply_before_its_turn_is_found OrderIgnored 300;
     a_reply_to_a_client_that_is_gone_is_found OwnerOutlived 300;
-    nonsense_that_closes_a_neighbour_is_found NonsenseHitsNeighbour 300;
-    a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 3000;
-    a_drain_that_drops_replies_is_found DrainCuts 1000;
+    nonsense_that_closes_a_neighbour_is_found NonsenseHitsNeighbour 1000;
+    a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 5000;
+    a_drain_that_drops_replies_is_found DrainCuts 5000;
     a_server_back_before_it_answered_is_found ReturnsUnprobed 300;
     a_connection_handed_on_in_a_transaction_is_found TransactionHandedOn 300;
     an_answer_that_overtakes_one_to_a_subscription_is_found NoticeOvertaken 300;
