@@ -68,8 +68,6 @@ pub struct ModelClient {
     planned: VecDeque<Request>,
     /// What it has asked for a connection of its own and not seen the end of.
     tied_count: usize,
-    /// It has asked for another version of the protocol.
-    has_switched: bool,
     /// A channel of its own has been granted.
     listens: bool,
     /// It was given back, and perhaps the proxy has not been told yet that this is all.
@@ -107,7 +105,6 @@ impl ModelClient {
             depth: 1,
             planned: VecDeque::new(),
             tied_count: 0,
-            has_switched: false,
             listens: false,
             lingers: false,
             may_end: false,
@@ -202,7 +199,6 @@ impl ModelClient {
         self.planned.clear();
         (self.tied_count, self.may_end) = (0, false);
         (self.listens, self.lingers) = (false, false);
-        self.has_switched = false;
         let plan = world.plan.client.clone();
         self.deaf = self.probes.is_none() && world.strikes(plan.deaf_pm);
         self.vanishes = self.probes.is_none() && world.strikes(plan.vanish_pm);
@@ -261,7 +257,6 @@ impl ModelClient {
                 number: self.number,
                 healed: world.healed,
                 channels: &world.channels,
-                may_listen: !self.has_switched,
             };
             let request = match (&self.probes, self.planned.pop_front()) {
                 (_, Some(request)) => request,
@@ -305,7 +300,6 @@ impl ModelClient {
                 oracle.ask(unit, (connection, self.number));
             }
         }
-        self.has_switched |= request.switches.is_some();
         self.tied_count += usize::from(matches!(request.tie, Tie::Begins | Tie::Waits));
         let is_last = matches!(request.expect, Expect::Fatal | Expect::Farewell(_));
         self.excused |= is_last;
@@ -404,18 +398,26 @@ impl ModelClient {
         let mut start = 0;
         while start < self.input.len() {
             let rest = &self.input[start..];
+            let version = self.sent.front().map_or(self.version, |sent| sent.version);
             let cut = match self.protocol {
-                Protocol::Redis => {
-                    let version = self.sent.front().map_or(self.version, |sent| sent.version);
-                    wire::redis_reply(rest, version)
-                }
+                Protocol::Redis => wire::redis_reply(rest, version),
                 Protocol::Memcache => wire::memcache_reply(rest),
             };
             match cut {
                 Cut::More => break,
                 Cut::Whole(size, ()) => {
-                    let reply = rest[..size].to_vec();
+                    let mut reply = rest[..size].to_vec();
                     start += size;
+                    let pushed = reply[0] == b'>';
+                    if wire::is_notice(&reply) && pushed != (version == Version::Three) {
+                        let (index, reply) = (self.index, shown(&reply));
+                        world.fail(format!("client {index} got another version's: {reply}"));
+                        return;
+                    }
+                    if pushed {
+                        // Beside that it is the same.
+                        reply[0] = b'*';
+                    }
                     if let Err(text) = self.check(&reply, world, oracle) {
                         world.fail(format!("client {}: {text}", self.index));
                         return;
@@ -531,6 +533,8 @@ impl ModelClient {
             return Err(format!("a reply to nothing: {}", shown(reply)));
         };
         world.tell(|| format!("client {} got {}", self.index, shown(reply)));
+        // It may be closed behind that.
+        self.excused |= sent.may_be_refused && is_error(self.protocol, reply);
         let max = world.plan.reply_ns_max(self.pool).filter(|_| !self.slow && !sent.may_wait);
         if max.is_some_and(|max| world.now - sent.at > max) {
             return Err(format!("a reply after its time-out: asked at {} ms", sent.at / MS));
@@ -606,7 +610,11 @@ impl ModelClient {
     fn is_right(&mut self, sent: &Sent, reply: &[u8], world: &World, oracle: &mut Oracle) -> bool {
         let expect = match &sent.expect {
             Expect::Listening(bytes, _) if self.listens && bytes.is_empty() => &Expect::Error,
-            Expect::Listening(bytes, _) if self.listens => return reply == bytes,
+            Expect::Listening(bytes, _) if self.listens => {
+                // In RESP3 who listens is answered as anybody.
+                let resp3 = sent.version == Version::Three;
+                return if resp3 { reply == b"+PONG\r\n" } else { reply == bytes };
+            }
             Expect::Listening(_, otherwise) => otherwise,
             expect => expect,
         };

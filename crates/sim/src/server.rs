@@ -263,6 +263,7 @@ impl ModelServer {
             }
             // Behind what was said before.
             let delay = link.reply_at.max(world.now) - world.now;
+            message[0] = if link.tied.pushes { b'>' } else { b'*' };
             world.peer_send(*connection, &message, delay);
             oracle.messages.entry(channel.to_vec()).or_default().push_back(payload.to_vec());
             count += 1;

@@ -22,6 +22,8 @@ pub struct Tied {
     pub channels: BTreeSet<Vec<u8>>,
     /// It has been listened on: the proxy asks at its own time whether it still is.
     has_listened: bool,
+    /// It speaks RESP3, which has a form of its own for what answers no request.
+    pub pushes: bool,
     /// Until then a request waits.
     pub waits_until: u64,
 }
@@ -48,6 +50,9 @@ impl Tied {
         let wrong = |text: &str| Err(format!("{text}: {}", shown(request)));
         if now < self.waits_until {
             return wrong("a request behind one that waits");
+        }
+        if name == b"hello" {
+            self.pushes = words.get(1).is_some_and(|version| version == b"3");
         }
         if name.ends_with(b"subscribe") {
             return match self.queued.is_some() || self.watches {
@@ -101,7 +106,7 @@ impl Tied {
 
     fn pong(&self, word: Option<&[u8]>) -> Vec<u8> {
         let mut reply = Vec::new();
-        match (self.channels.is_empty(), word) {
+        match (self.channels.is_empty() || self.pushes, word) {
             (true, None) => return b"+PONG\r\n".to_vec(),
             (true, Some(_)) => {}
             (false, _) => reply.extend_from_slice(b"*2\r\n$4\r\npong\r\n"),
@@ -119,7 +124,7 @@ impl Tied {
             } else {
                 self.channels.insert(channel.clone());
             }
-            reply.extend_from_slice(b"*3\r\n");
+            reply.extend_from_slice(if self.pushes { b">3\r\n" } else { b"*3\r\n" });
             push_bulk(&mut reply, name);
             push_bulk(&mut reply, channel);
             reply.extend_from_slice(format!(":{}\r\n", self.channels.len()).as_bytes());

@@ -142,7 +142,7 @@ pub fn redis_reply(bytes: &[u8], version: Version) -> Cut<()> {
         let kind = match (bytes.get(at), version) {
             (None, _) => return Cut::More,
             (Some(kind @ (b'+' | b'-' | b':' | b'$' | b'*')), _) => *kind,
-            (Some(kind @ (b'%' | b'~' | b'_' | b'=')), Version::Three) => *kind,
+            (Some(kind @ (b'%' | b'~' | b'_' | b'=' | b'>')), Version::Three) => *kind,
             (Some(_), _) => return Cut::Bad("an unknown kind of reply"),
         };
         if matches!(kind, b'+' | b'-' | b'_') {
@@ -173,11 +173,18 @@ pub fn redis_reply(bytes: &[u8], version: Version) -> Cut<()> {
                 }
             }
             b'%' => left += 2 * number as u64,
-            b'*' | b'~' if number > 0 => left += number as u64,
+            b'*' | b'~' | b'>' if number > 0 => left += number as u64,
             _ => {}
         }
     }
     Cut::Whole(at, ())
+}
+
+/// Whether a reply is one that RESP3 pushes and RESP2 does not, told by its first word.
+pub fn is_notice(reply: &[u8]) -> bool {
+    let word = reply.split(|byte| matches!(byte, b'\r' | b'\n')).nth(4);
+    let is_of_three = reply.starts_with(b"*3\r\n$") || reply.starts_with(b">3\r\n$");
+    is_of_three && word.is_some_and(|word| word == b"message" || word.ends_with(b"subscribe"))
 }
 
 /// A reply of Redis of whichever version it is.

@@ -107,8 +107,6 @@ pub struct Writer<'a> {
     pub healed: bool,
     /// Where somebody may listen.
     pub channels: &'a [Vec<u8>],
-    /// The client has asked for no other version of the protocol, in which notices look otherwise.
-    pub may_listen: bool,
 }
 
 impl Writer<'_> {
@@ -243,7 +241,7 @@ impl Writer<'_> {
     fn on_own_connection(&self, random: &mut Random) -> Vec<Request> {
         match random.below(4) {
             0 => vec![self.waiting(random)],
-            1 if self.may_listen => self.subscription(random),
+            1 => self.subscription(random),
             _ => self.transaction(random),
         }
     }
@@ -322,7 +320,11 @@ impl Writer<'_> {
                     let ping = own(redis_array(&[b"PING"]), b"+PONG\r\n");
                     (ping, b"*2\r\n$4\r\npong\r\n$0\r\n\r\n".to_vec())
                 }
-                false => (self.redis_single(self.key(random), random), Vec::new()),
+                false => {
+                    let mut other = self.redis_single(self.key(random), random);
+                    self.limit(&mut other);
+                    (other, Vec::new())
+                }
             };
             // A subscription that has failed leaves the rest as it would be without.
             between.expect = Expect::Listening(reply, Box::new(between.expect));

@@ -73,7 +73,7 @@ inner! {
     a_reply_before_its_turn_is_found OrderIgnored 300;
     a_reply_to_a_client_that_is_gone_is_found OwnerOutlived 300;
     nonsense_that_closes_a_neighbour_is_found NonsenseHitsNeighbour 1000;
-    a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 5000;
+    a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 6000;
     a_drain_that_drops_replies_is_found DrainCuts 5000;
     a_server_back_before_it_answered_is_found ReturnsUnprobed 300;
     a_connection_handed_on_in_a_transaction_is_found TransactionHandedOn 300;
