@@ -113,7 +113,7 @@ const OWN_REDIS: &[Own] = &[
     ("FLUSHALL", "-ERR flushing is not allowed (allow_flush is false)\r\n", false),
     ("flushdb async", "-ERR flushing is not allowed (allow_flush is false)\r\n", false),
     ("SELECT 1", "-ERR DB index is out of range\r\n", false),
-    ("HELLO 3", "-NOPROTO unsupported protocol version\r\n", false),
+    ("HELLO 4", "-NOPROTO unsupported protocol version\r\n", false),
     ("CLUSTER INFO", "-ERR This instance has cluster support disabled\r\n", false),
     ("*2000000000\r\n$3\r\nGET", "-ERR Protocol error: invalid multibulk length\r\n", true),
     ("POST / HTTP/1.1", "", true),

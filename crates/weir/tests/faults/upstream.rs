@@ -53,7 +53,10 @@ impl Upstream {
 
     /// Its process stands still; the kernel still takes connections and bytes for it.
     pub(crate) fn pause(&self) {
-        self.running.as_ref().expect("it runs").signal(Signal::STOP);
+        let running = self.running.as_ref().expect("it runs");
+        running.signal(Signal::STOP);
+        // A thread that was about to run when the signal came may still serve somebody.
+        until("all its threads stand still", || all_stand_still(running.pid()).then_some(()));
     }
 
     /// Its process goes on.
@@ -123,4 +126,14 @@ impl Upstream {
         }
         command
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn all_stand_still(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state stands behind the name of the program, which may contain anything.
+        stat.rsplit(") ").next().is_some_and(|fields| fields.starts_with('T'))
+    })
 }
