@@ -140,6 +140,9 @@ impl Proxy {
         match protocol.notice(bytes) {
             Notice::Mark if marks.asked_count > 0 => {
                 marks.asked_count -= 1;
+                if marks.asked_count == 0 {
+                    self.conns.at_mut(key.index).mark_due = None;
+                }
                 if marks.is_settled() && *left == [0, 0] {
                     // It is as it was; so is the client.
                     client.mode = Mode::Awaits { connection: key, waits: false };

@@ -82,6 +82,8 @@ pub(crate) struct ServerConn {
     pub(crate) version: Version,
     /// The client that it is dedicated to.
     pub(crate) client: Option<Key>,
+    /// When it must have said that it has answered all that this client, who listens, asked for.
+    pub(crate) mark_due: Option<Time>,
     /// It carries no new request and is closed with its last response.
     pub(crate) retired: bool,
     /// It is retired or dedicated: a response may be the last.
@@ -317,10 +319,7 @@ impl Proxy {
             return;
         }
         let (pool, server) = (conn.pool as usize, conn.server as usize);
-        let head = conn.queue.head();
-        let is_late = |record: &Record| record.deadline.is_some_and(|deadline| deadline <= now);
-        if conn.lane.is_none() && head != NONE && is_late(self.records.at(head)) {
-            // What would come after it makes no sense without it.
+        if conn.lane.is_none() && self.next_due(key).is_some_and(|due| due <= now) {
             self.pools[pool].stats.servers[server].timedout_count += 1;
             self.break_connection(key, RequestError::TimedOut);
             return;
@@ -420,6 +419,7 @@ impl Proxy {
             lane,
             version,
             client: None,
+            mark_due: None,
             retired: false,
             reviewed: lane.is_none(),
             state: State::Connecting,
@@ -625,16 +625,19 @@ impl Proxy {
     }
 
     /// When the first request of a connection's queue runs out of time, or, when it has had its
-    /// error, the server's time to answer it all the same.
+    /// error, the server's time to answer it all the same, which on a dedicated connection is none.
     fn next_due(&self, key: Key) -> Option<Time> {
         let conn = self.conns.at(key.index);
-        let mut given_up = None;
+        let dedicated = conn.lane.is_none();
+        let mut given_up = conn.mark_due;
         let mut index = conn.queue.head();
         while index != NONE {
             match self.records.at(index).deadline {
                 Some(deadline) if deadline > self.now => {
                     return Some(given_up.map_or(deadline, |at: Time| at.min(deadline)));
                 }
+                // What would come after it makes no sense without it.
+                Some(deadline) if dedicated => return Some(deadline),
                 Some(deadline) => {
                     given_up.get_or_insert(deadline + self.grace(conn.pool as usize));
                 }

@@ -264,6 +264,22 @@ fn another_request_is_refused_while_it_listens_and_taken_when_it_does_not() {
 }
 
 #[test]
+fn a_server_that_says_nothing_more_to_who_listens_runs_out_of_time() {
+    let mut options = pool(Protocol::Redis, 1);
+    options.request_timeout = Some(Duration::from_millis(100));
+    let mut rig = Rig::new(options);
+    let client = rig.client();
+    let own = listening(&mut rig, client);
+    // To say nothing while nothing is asked is no fault.
+    rig.advance(Duration::from_secs(60));
+    rig.ask(client, &["GET", "k"]);
+    rig.advance(Duration::from_millis(99));
+    assert!(!rig.is_closed(client));
+    rig.advance(Duration::from_millis(1));
+    assert!(rig.is_closed(own) && rig.is_closed(client));
+}
+
+#[test]
 fn who_listens_to_a_server_that_is_lost_is_closed() {
     let (mut rig, client, _) = rig(1);
     let own = listening(&mut rig, client);

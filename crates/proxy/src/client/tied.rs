@@ -160,7 +160,11 @@ impl Proxy {
         marks.unmarked = false;
         let connection = *connection;
         let protocol = self.pools[client.pool as usize].options.protocol;
+        let timeout = self.pools[client.pool as usize].options.request_timeout;
         self.queue_own(connection, protocol.subscription_mark(), 0);
+        let due = timeout.map(|timeout| self.now + timeout);
+        let conn = self.conns.at_mut(connection.index);
+        conn.mark_due = conn.mark_due.or(due);
     }
 
     /// What a client asks for now has to wait until all that it asked for before is answered.
