@@ -24,7 +24,7 @@ struct Sent {
     expect: Expect,
     may_be_refused: bool,
     tie: Tie,
-    /// It stands behind a request that waits or is about listening, or is one.
+    /// It wants a connection of the client's own, or stands behind such a request.
     may_wait: bool,
     bytes_shown: Option<String>,
     /// What the reply is of.
@@ -308,14 +308,10 @@ impl ModelClient {
         world.tell(|| format!("client {}: {}", self.index, shown(&request.bytes)));
         self.version = request.switches.unwrap_or(self.version);
         if !matches!(request.expect, Expect::Nothing) {
-            // What is said to who listens, and what waits for it, has no time-out.
-            let listens = match &request.expect {
-                Expect::Listening(..) => true,
-                Expect::Exact(notice) => notice.get(1..4) == Some(b"3\r\n"),
-                _ => false,
-            };
+            // The time-out begins when a request is sent on, which may be when all before it are
+            // answered; what waits, or is about listening, has none.
             let behind = self.sent.back().is_some_and(|sent| sent.may_wait);
-            let may_wait = request.tie == Tie::Waits || listens || behind;
+            let may_wait = request.tie != Tie::None || behind;
             self.sent.push_back(Sent {
                 tie: request.tie,
                 may_wait,

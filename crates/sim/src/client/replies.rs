@@ -79,7 +79,8 @@ impl ModelClient {
         world: &mut World,
         oracle: &mut Oracle,
     ) -> Result<(), String> {
-        self.lingers &= sent.tie != Tie::None;
+        // PING is passed on for as long as the proxy knows no better.
+        self.lingers &= sent.tie != Tie::None || reply == b"+PONG\r\n";
         if sent.tie == Tie::None {
             return Ok(());
         }
