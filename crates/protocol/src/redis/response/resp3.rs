@@ -69,10 +69,10 @@ fn body(bytes: &[u8], at: usize, limits: &Limits) -> Element {
 /// Reads a text whose format is named by its first three bytes, and a colon. What is wrong with it
 /// is found in the order of the stream, wherever that is cut.
 fn verbatim(bytes: &[u8], at: usize, limits: &Limits) -> Element {
-    if let NumberLine::Whole { value, next } = decimal::number_line(bytes, at + 1) {
+    if let NumberLine::Whole { value: value @ 0.., next } = decimal::number_line(bytes, at + 1) {
         let has_room = value as u64 + next as u64 + 2 <= limits.response_size_max as u64;
         let formatted = bytes.get(next + 3).is_none_or(|byte| *byte == b':');
-        if (0..4).contains(&value) || value >= 4 && has_room && !formatted {
+        if value < 4 || has_room && !formatted {
             return Element::Bad("invalid verbatim string");
         }
     }

@@ -215,6 +215,10 @@ fn what_is_no_resp3_is_broken() {
         "(1x\r\n",
         "!-1\r\n",
         "!1\r\nab\r\n",
+        // A length below none once overflowed what it was added to.
+        "=-1\r\n",
+        "=-9223372036854775808\r\n",
+        "=9223372036854775807\r\n",
         "=3\r\ntxt\r\n",
         "=5\r\ntxtab\r\n",
         ">0\r\n",
