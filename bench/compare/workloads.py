@@ -38,6 +38,13 @@ class Workload:
         ]
         return arguments + (["--memcache"] if self.memcache else [])
 
+    def open_load_arguments(self) -> list[str]:
+        """What `weir-bench run` is told. It has its own keys, which it writes before."""
+        size = f"values.size={self.value_size}"
+        return ["--connections", str(self.connections), "--set", f"keys.count={self.keys}",
+                "--set", size, "--set", "commands={get=1}",
+                "--protocol", "memcache" if self.memcache else "redis"]
+
 
 WORKLOADS = [
     Workload("redis-get-64", "Redis GET 64 B, 50 connections", target=0.76),
@@ -57,6 +64,10 @@ WORKLOADS = [
     Workload("memcache-get-100", "memcached get of 100 keys over 4 servers", memcache=True,
              keys_per_request=100, servers=4, target=0.20),
 ]
+
+# What is also loaded by a schedule, at half of what a proxy can do, for the tail.
+TAIL = [workload for workload in WORKLOADS
+        if workload.name in ("redis-get-64", "memcache-get-64")]
 
 # Clients of one request at a time, whose latency is compared; no share of the core is set.
 ONE_CLIENT = [
