@@ -186,8 +186,8 @@ def tails(kept: dict[str, dict[str, list[dict]]]) -> list[str]:
     lines = ["## Tail at half of saturation, open loop", "",
              "Requests are due by a Poisson schedule of `weir-bench`, whatever the proxy does, and "
              "a latency begins when its request was due. `own` is half of what the proxy did in "
-             "the table above, `same` half of what nutcracker did. Verdicts are those of `weir-bench`, "
-             "whose generator shares a core with the servers.", "",
+             "the table above, `same` half of what nutcracker did. The verdicts are those of "
+             "`weir-bench`, whose generator shares a core with the servers.", "",
              "| workload and load | proxy | requests/s | p50 us | p99 us | p99.9 us | min-max | "
              "verdicts | |", "|---|---|--:|--:|--:|--:|---|---|---|"]
     for name, peers in kept.items():
