@@ -12,7 +12,8 @@ use protocol::Protocol;
 
 use crate::oracle::{Oracle, shown};
 use crate::wire::{self, Cut, Version};
-use crate::workload::{Expect, Request, Tie, Writer, farewell, hello, redis_array};
+use crate::workload::redis::{self, hello};
+use crate::workload::{Expect, Request, Tie, Writer, farewell};
 use crate::world::{Happening, MS, US, World};
 
 /// How long after a reload a worker may still accept for a pool that has gone: it reads its mailbox
@@ -218,7 +219,7 @@ impl ModelClient {
             Some(hello(password.as_deref()))
         } else {
             password.map(|password| {
-                let bytes = redis_array(&[b"AUTH", &password]);
+                let bytes = redis::array(&[b"AUTH", &password]);
                 let expect = Expect::Exact(b"+OK\r\n".to_vec());
                 let units = Vec::new();
                 Request {

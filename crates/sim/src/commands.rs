@@ -201,11 +201,11 @@ mod tests {
         for command in protocol::redis::commands::all() {
             let name = command.name;
             let waits = line_of(WAITING, name.as_bytes()).is_some();
-            let known = drawn.contains(&name) || waits || workload::draws_redis(name);
+            let known = drawn.contains(&name) || waits || workload::redis::draws(name);
             assert!(known, "{}", command.name);
         }
         for command in protocol::memcache::commands::all() {
-            assert!(workload::draws_memcache(command.name), "{}", command.name);
+            assert!(workload::memcache::draws(command.name), "{}", command.name);
         }
     }
 }
