@@ -66,17 +66,18 @@ fn body(bytes: &[u8], at: usize, limits: &Limits) -> Element {
     }
 }
 
-/// Reads a text whose format is named by its first three bytes, and a colon. What is wrong with it
-/// is found in the order of the stream, wherever that is cut.
+/// Reads a text whose format is named by its first three bytes, and a colon. What is wrong with the
+/// text is found when all of it is there: so the same is found wherever the stream is cut.
 fn verbatim(bytes: &[u8], at: usize, limits: &Limits) -> Element {
-    if let NumberLine::Whole { value: value @ 0.., next } = decimal::number_line(bytes, at + 1) {
-        let has_room = value as u64 + next as u64 + 2 <= limits.response_size_max as u64;
-        let formatted = bytes.get(next + 3).is_none_or(|byte| *byte == b':');
-        if value < 4 || has_room && !formatted {
-            return Element::Bad("invalid verbatim string");
-        }
+    let NumberLine::Whole { value: value @ 0.., next } = decimal::number_line(bytes, at + 1) else {
+        return body(bytes, at, limits);
+    };
+    match body(bytes, at, limits) {
+        Element::Bad(text) => Element::Bad(text),
+        _ if value < 4 => Element::Bad("invalid verbatim string"),
+        Element::Whole { .. } if bytes[next + 3] != b':' => Element::Bad("invalid verbatim string"),
+        element => element,
     }
-    body(bytes, at, limits)
 }
 
 /// Reads a line that says something of a certain form.

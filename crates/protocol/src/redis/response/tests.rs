@@ -220,6 +220,7 @@ fn what_is_no_resp3_is_broken() {
         "=-9223372036854775808\r\n",
         "=9223372036854775807\r\n",
         "=3\r\ntxt\r\n",
+        "=7\r\ntxtx:ab\r\n",
         "=5\r\ntxtab\r\n",
         ">0\r\n",
         "*1\r\n>1\r\n+a\r\n",
@@ -229,6 +230,13 @@ fn what_is_no_resp3_is_broken() {
         let (sizes, text) = framed_resp3(response.as_bytes());
         assert!(sizes.is_empty() && text.is_some(), "{response:?} {sizes:?} {text:?}");
     }
+}
+
+#[test]
+fn a_verbatim_string_is_judged_when_it_is_whole_wherever_it_is_cut() {
+    crate::fuzz::redis_response(b"+OK\r\n=7\r\nt%2x,t:");
+    assert_eq!(framed_resp3(b"=7\r\ntxtx:ab").1, None);
+    assert_eq!(framed_resp3(b"=7\r\ntxt:abc\r\n"), (vec![13], None));
 }
 
 #[test]
