@@ -162,8 +162,8 @@ fn check(name: &str, key: &[u8], flags: &Flags, head_count: usize) -> Result<(),
     }
     if head_count + flags.count > WORDS_MAX {
         return Err(match name {
-            "ms" => "CLIENT_ERROR options flags too long",
-            _ => "CLIENT_ERROR options flags are too long",
+            "mg" | "me" => "CLIENT_ERROR options flags are too long",
+            _ => "CLIENT_ERROR options flags too long",
         });
     }
     match name {

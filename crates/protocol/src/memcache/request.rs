@@ -357,11 +357,11 @@ pub(super) fn block_of(
             false => of_line.error(scratch),
         });
     };
-    if length.value > u64::from(u32::MAX) {
+    if length.value > BLOCK_SIZE_MAX {
         return Err(of_line.close(scratch));
     }
     let size = line_size + length.value as usize + 2;
-    if length.value > BLOCK_SIZE_MAX || size > limits.request_size_max {
+    if size > limits.request_size_max {
         let text = "SERVER_ERROR object too large for cache";
         return Err(Answer { text, size, quiet }.error(scratch));
     }

@@ -246,7 +246,9 @@ fn meta_wrong() -> Vec<Conversation> {
         ),
         (
             "meta: many flags",
-            said(&format!("mg k0 {many}|mg k0 {many} z|mg k0 {many} z z z z z z")),
+            said(&format!(
+                "mg k0 {many}|mg k0 {many} z|mg k0 {many} z z z z z z|md k0 {many} z|ma k0 {many} z"
+            )),
         ),
         (
             "meta: no base64",
