@@ -136,7 +136,7 @@ fn outcome(parsed: Parsed, bytes: &[u8], scratch: &Scratch, version: Version) ->
             assert!(size > 0, "takes nothing of the stream");
             Outcome::Reply { size, reply, fault, version }
         }
-        Parsed::Authenticate { size, password } => {
+        Parsed::Authenticate { size, password, .. } => {
             Outcome::Authenticate { size, reply, password: source[password.range()].to_vec() }
         }
         Parsed::Request(request) => {

@@ -253,6 +253,9 @@ pub enum Parsed {
         size: usize,
         /// The password, in [`Scratch::source`].
         password: Span,
+        /// It belongs to a user whom the client named. Where there is no password any is right for
+        /// that user.
+        is_user_named: bool,
     },
 }
 

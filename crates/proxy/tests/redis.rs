@@ -421,6 +421,20 @@ fn a_server_connection_owes_no_more_than_it_may() {
 }
 
 #[test]
+fn where_no_password_is_set_any_is_right_for_a_user_who_is_named() {
+    let mut rig = Rig::new(pool(Protocol::Redis, 1));
+    let client = rig.client();
+    rig.feed(client, &command(&["AUTH", "x"]));
+    assert_eq!(rig.take(client), "-ERR Client sent AUTH, but no password is set\r\n");
+    rig.feed(client, &command(&["AUTH", "default", "x"]));
+    assert_eq!(rig.take(client), "+OK\r\n");
+    rig.feed(client, &command(&["AUTH", "other", "x"]));
+    assert!(rig.take(client).starts_with("-WRONGPASS "));
+    rig.feed(client, &command(&["HELLO", "3", "AUTH", "default", "x"]));
+    assert!(rig.take(client).starts_with("%7\r\n"));
+}
+
+#[test]
 fn clients_and_servers_authenticate() {
     let mut options = pool(Protocol::Redis, 1);
     options.password = Some(b"secret".to_vec());

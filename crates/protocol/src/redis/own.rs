@@ -125,7 +125,7 @@ fn authenticate(user: Option<&[u8]>, password: Span, size: usize, scratch: &mut 
         let text = b"invalid username-password pair or user is disabled.";
         return error_of_kind("WRONGPASS", &[text], size, scratch);
     }
-    Parsed::Authenticate { size, password }
+    Parsed::Authenticate { size, password, is_user_named: user.is_some() }
 }
 
 fn auth(words: &Words<'_>, size: usize, scratch: &mut Scratch) -> Parsed {
@@ -253,7 +253,7 @@ fn command(words: &Words<'_>, size: usize, version: Version, scratch: &mut Scrat
             for i in 2..words.count() {
                 match commands::find(words.get(i)).map(|index| &commands::ROWS[index]) {
                     Some(row) if is_served(&row) => push_command(out, version, row),
-                    _ => push_null(out, version, b"*-1\r\n"),
+                    _ => push_null(out, version, b"$-1\r\n"),
                 }
             }
         }

@@ -217,7 +217,7 @@ pub(super) fn dispatch(bytes: &[u8], size: usize, scratch: &mut Scratch) -> Pars
     let row = &commands::ROWS[index];
     let count = scratch.arguments.len();
     if !row.takes(count) {
-        return reply::wrong_arity(row.name, size, scratch);
+        return session::wrong_arity(index, size, scratch);
     }
     if let Some(session) = scratch.session {
         return session::dispatch(session, index, bytes, size, scratch);
@@ -258,12 +258,13 @@ pub(super) fn route_rarer(
             }
             split_keys(step, scratch)
         }
-        Place::Script => match script_key(word(2), arguments.len() - 3) {
-            Ok(true) => Route::Key(arguments[3]),
-            Ok(false) => Route::Any,
-            Err(text) => return Err(reply::error(&[text.as_bytes()], size, scratch)),
-        },
         // A wrong count gets its error from a server, and any will do.
+        Place::Script => match decimal::integer(word(2)) {
+            Some(count) if count > 0 && count <= arguments.len() as i64 - 3 => {
+                Route::Key(arguments[3])
+            }
+            _ => Route::Any,
+        },
         Place::Counted => match decimal::integer(word(1)) {
             Some(1..) => Route::Key(arguments[2]),
             _ => Route::Any,
@@ -313,18 +314,6 @@ fn split_keys(step: usize, scratch: &mut Scratch) -> Route {
         element: Span { start: arguments[i - 1].end + 2, end: arguments[i + step - 1].end + 2 },
     }));
     Route::Split
-}
-
-/// Whether a script has a key to be routed by. The texts are the server's.
-fn script_key(count: &[u8], arguments_count: usize) -> Result<bool, &'static str> {
-    match decimal::integer(count) {
-        None => Err("value is not an integer or out of range"),
-        Some(count) if count > arguments_count as i64 => {
-            Err("Number of keys can't be greater than number of args")
-        }
-        Some(count) if count < 0 => Err("Number of keys can't be negative"),
-        Some(count) => Ok(count > 0),
-    }
 }
 
 enum Stream {

@@ -61,9 +61,9 @@ pub(super) fn waiting_for_streams(bytes: &[u8], scratch: &mut Scratch) -> Route 
     Route::Dedicated(Tie::Waits)
 }
 
-fn note_keys(range: std::ops::Range<usize>, scratch: &mut Scratch) {
+fn note_keys(places: impl Iterator<Item = usize>, scratch: &mut Scratch) {
     let Scratch { keys, arguments, .. } = scratch;
-    keys.extend(arguments[range].iter().map(|&key| KeySpan { key, element: key }));
+    keys.extend(places.map(|i| KeySpan { key: arguments[i], element: arguments[i] }));
 }
 
 /// What becomes of WATCH, MULTI and their like outside of a transaction.
@@ -94,6 +94,34 @@ pub(super) fn subscribe(row: &Row, size: usize) -> Result<Route, Parsed> {
     Err(Parsed::Own(Own { size, answer: Answer::Unsubscribe }))
 }
 
+/// What becomes of a request of too few or too many words. EXEC ends its transaction all the same,
+/// and says so.
+#[cold]
+pub(super) fn wrong_arity(index: usize, size: usize, scratch: &mut Scratch) -> Parsed {
+    let row = &commands::ROWS[index];
+    if row.place != Place::Transaction(Tie::Commits) {
+        return reply::wrong_arity(row.name, size, scratch);
+    }
+    let text = b"Transaction discarded because of: wrong number of arguments for 'exec' command";
+    let parsed = reply::error_of_kind("EXECABORT", &[text], size, scratch);
+    match scratch.session {
+        Some(Session::Transaction) => for_connection(index, size, Tie::Commits),
+        _ => parsed,
+    }
+}
+
+/// A request that goes to the client's own connection.
+fn for_connection(index: usize, size: usize, tie: Tie) -> Parsed {
+    Parsed::Request(Request {
+        size,
+        command: &commands::all()[index],
+        forward: Forward::Verbatim,
+        route: Route::Dedicated(tie),
+        expect: Expect::default(),
+        quiet: crate::Quiet::No,
+    })
+}
+
 /// Decides what becomes of a whole request of a client in a session.
 #[cold]
 pub(super) fn dispatch(
@@ -112,14 +140,7 @@ pub(super) fn dispatch(
         Session::Subscription => Ok(in_subscription(row, scratch)),
     };
     match route {
-        Ok(tie) => Parsed::Request(Request {
-            size,
-            command: &commands::all()[index],
-            forward: Forward::Verbatim,
-            route: Route::Dedicated(tie),
-            expect: Expect::default(),
-            quiet: crate::Quiet::No,
-        }),
+        Ok(tie) => for_connection(index, size, tie),
         Err(parsed) => parsed,
     }
 }
@@ -147,6 +168,11 @@ fn in_transaction(
                 _ => {}
             }
             return Ok(tie);
+        }
+        // That a key has no value is found when the transaction runs.
+        Place::Split { step, .. } => {
+            note_keys((1..scratch.arguments.len()).step_by(step.into()), scratch);
+            return Ok(Tie::Keeps);
         }
         _ => match route_rarer(row, bytes, size, scratch)? {
             Route::Key(key) => {

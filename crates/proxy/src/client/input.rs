@@ -174,8 +174,8 @@ impl Proxy {
                 self.answer(key, then, fault);
                 Step::Consumed(size)
             }
-            Parsed::Authenticate { size, password } => {
-                self.authenticate(key, frame.bytes(), password);
+            Parsed::Authenticate { size, password, is_user_named } => {
+                self.authenticate(key, frame.bytes(), password, is_user_named);
                 Step::Consumed(size)
             }
         }
@@ -199,8 +199,8 @@ impl Proxy {
                 self.answer(key, then, fault);
                 Step::Consumed(size)
             }
-            Parsed::Authenticate { size, password } => {
-                self.authenticate(key, bytes, password);
+            Parsed::Authenticate { size, password, is_user_named } => {
+                self.authenticate(key, bytes, password, is_user_named);
                 Step::Consumed(size)
             }
             Parsed::Own(_) | Parsed::Incomplete { .. } | Parsed::Request(_) => {
@@ -210,13 +210,14 @@ impl Proxy {
     }
 
     /// Compares a password, and answers.
-    fn authenticate(&mut self, key: Key, bytes: &[u8], password: Span) {
+    fn authenticate(&mut self, key: Key, bytes: &[u8], password: Span, is_user_named: bool) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let pool = &mut self.pools[client.pool as usize];
         pool.stats.client_requests += 1;
         let given = &self.scratch.source(bytes)[password.range()];
         let protocol = pool.options.protocol;
         let refusal = match pool.options.password.as_deref() {
+            None if is_user_named => None,
             None => Some(protocol.no_password_set()),
             Some(right) if is_equal(right, given) => None,
             Some(_) => Some(protocol.wrong_password()),

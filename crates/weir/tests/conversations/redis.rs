@@ -12,10 +12,9 @@ fn said(requests: &str) -> Vec<u8> {
 
 /// Everything that Weir promises to pass on, or to answer, as a server does.
 pub(crate) fn all() -> Vec<Conversation> {
-    [strings(), keys(), several_keys(), collections(), rarer(), forms(), mistakes(), nonsense()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let ordinary = [strings(), keys(), several_keys(), collections(), rarer(), transactions()];
+    let odd = [forms(), mistakes(), nonsense()];
+    ordinary.into_iter().chain(odd).flatten().collect()
 }
 
 fn strings() -> Vec<Conversation> {
@@ -176,6 +175,10 @@ fn rarer() -> Vec<Conversation> {
             ]
             .concat(),
         ),
+        (
+            "scripts that are not known and wrong counts",
+            said("EVALSHA e 2 k0 | EVALSHA e x k0 | FCALL f x | FCALL f -1 k0 | FCALL f 9 k0"),
+        ),
         ("names that are numbers", said("SET k0 a | EVALSHA 0000 1 k0 | OBJECT FREQ k0")),
     ]
 }
@@ -184,6 +187,38 @@ fn script(text: &str, rest: &[&str]) -> Vec<u8> {
     let mut words = vec!["EVAL", text];
     words.extend(rest);
     request(&words)
+}
+
+fn transactions() -> Vec<Conversation> {
+    vec![
+        ("a transaction", said("MULTI | SET k0 a | MGET k0 k1 | LPUSH k0 b | EXEC | GET k0")),
+        ("one of nothing", said("MULTI | EXEC | MULTI | DISCARD | EXEC | DISCARD | UNWATCH")),
+        ("one that is given up", said("MULTI | SET k0 a | DISCARD | GET k0")),
+        ("watched keys", said("WATCH k0 | SET k0 a | MULTI | GET k0 | EXEC | MULTI | EXEC")),
+        (
+            "mistakes that end it",
+            said("MULTI | SET k0 a | NOSUCH | EXEC | MULTI | SET k0 | EXEC | GET k0"),
+        ),
+        (
+            "mistakes that it finds when it runs",
+            [
+                said("MULTI | MSET k0 a k1"),
+                script("return 1", &["x", "k0"]),
+                script("return 1", &["2", "k0"]),
+                script("return 1", &["-1", "k0"]),
+                said("ZUNIONSTORE k0 x k1 | SET k0 b | EXEC | GET k0"),
+            ]
+            .concat(),
+        ),
+        (
+            "beginning and ending it wrongly",
+            said(
+                "EXEC x | MULTI | EXEC x | EXEC | MULTI | SET k0 a | EXEC x | GET k0 | \
+             MULTI x | WATCH k0 | EXEC x | DISCARD x",
+            ),
+        ),
+        ("leaving in the middle of it", said("MULTI | SET k0 a | QUIT | EXEC")),
+    ]
 }
 
 fn forms() -> Vec<Conversation> {
@@ -209,6 +244,8 @@ fn forms() -> Vec<Conversation> {
         ("a value of 70,000 bytes", said(&format!("SET k0 {} | GET k0", "v".repeat(70_000)))),
         ("a key of 70,000 bytes", said(&format!("GET {}", "k".repeat(70_000)))),
         ("a database", said("SELECT 0 | SET k0 a | GET k0")),
+        ("a user where there is no password", said("AUTH default x | AUTH other x | PING")),
+        ("commands that are not known", said("COMMAND INFO nosuch NOSUCH")),
     ]
 }
 

@@ -30,7 +30,7 @@ fn answers_have_the_form_of_the_version_that_the_client_chose() {
         (
             "COMMAND INFO get nosuch",
             "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n\
-             *0\r\n*0\r\n*0\r\n*0\r\n*-1\r\n",
+             *0\r\n*0\r\n*0\r\n*0\r\n$-1\r\n",
             "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n~1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n\
              ~0\r\n~0\r\n~0\r\n*0\r\n_\r\n",
         ),

@@ -92,6 +92,9 @@ fn in_a_transaction_every_request_is_for_its_connection() {
         (&["SET", "a", "1"], Tie::Keeps, &["a"]),
         (&["MGET", "a", "b"], Tie::Keeps, &["a", "b"]),
         (&["MSET", "a", "1", "b", "2"], Tie::Keeps, &["a", "b"]),
+        // A server queues these, and finds what is wrong with them when the transaction runs.
+        (&["MSET", "a", "1", "b"], Tie::Keeps, &["a", "b"]),
+        (&["EVAL", "return 1", "2", "a"], Tie::Keeps, &[]),
         (&["DEL", "a"], Tie::Keeps, &["a"]),
         (&["EVAL", "return 1", "1", "a"], Tie::Keeps, &["a"]),
         (&["PING"], Tie::Keeps, &[]),
@@ -102,6 +105,7 @@ fn in_a_transaction_every_request_is_for_its_connection() {
         (&["UNWATCH"], Tie::Unwatches, &[]),
         (&["MULTI"], Tie::Begins, &[]),
         (&["EXEC"], Tie::Commits, &[]),
+        (&["EXEC", "now"], Tie::Commits, &[]),
         (&["DISCARD"], Tie::Aborts, &[]),
     ] {
         let (found, found_keys, _) = parsed(Some(Session::Transaction), words);
@@ -109,6 +113,15 @@ fn in_a_transaction_every_request_is_for_its_connection() {
             (found, found_keys),
             (Some(tie), keys.iter().map(|k| (*k).to_owned()).collect())
         );
+    }
+}
+
+#[test]
+fn exec_with_an_argument_aborts_and_says_so() {
+    let text = "-EXECABORT Transaction discarded because of: wrong number of arguments for \
+                'exec' command\r\n";
+    for session in [None, Some(Session::Transaction), Some(Session::Subscription)] {
+        assert_eq!(parsed(session, &["EXEC", "now"]).2, text, "{session:?}");
     }
 }
 
