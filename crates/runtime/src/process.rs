@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -336,6 +337,7 @@ where
             limits,
             listeners,
             balance: Arc::clone(&balance),
+            server_closed: book.server_closed(),
         };
         let make_base = make_base.clone();
         let thread = std::thread::Builder::new()
@@ -407,6 +409,7 @@ struct Seat {
     limits: WorkerLimits,
     listeners: Listeners,
     balance: Arc<Balance>,
+    server_closed: Arc<AtomicBool>,
 }
 
 impl Seat {
@@ -445,6 +448,7 @@ impl Seat {
             }
         }
         let mut worker = Worker::new(self.index, base, proxy, messages, peers, self.balance);
+        worker.tell_closed(self.server_closed);
         for (pool, socket) in self.listeners {
             if let Err(error) = worker.listen(pool, socket) {
                 error!(worker = self.index, %error, "a listener can't be registered");

@@ -1,19 +1,23 @@
 //! Names of servers become addresses here, on threads of their own, since a name server may take
 //! its time; workers only ever see addresses.
 //!
-//! Invariant: a name that stops resolving keeps its last address.
+//! Invariants: a name that stops resolving keeps its last address; workers are told of every
+//! address that is found, whoever has found it and however late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::Address;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use proxy::options::{PoolOptions, ServerAddress};
-use tracing::{info, warn};
+use proxy::stats::WorkerStats;
+use tracing::{debug, info, warn};
 
 use crate::process::Shared;
+use crate::snapshot;
 
 /// How often names that do not resolve are tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -21,21 +25,34 @@ const RETRY: Duration = Duration::from_secs(1);
 const REFRESH_ROUNDS: u64 = 30;
 /// How long a start or a reload waits for names, so that the first requests find their servers.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Names that are looked up at a time: one that takes long must not hold up all others.
+const LOOKUPS_MAX: usize = 16;
 
 type Name = (String, u16);
 
 /// What is known of names.
 #[derive(Debug, Default)]
-pub(crate) struct AddressBook(Mutex<BTreeMap<Name, Address>>);
+pub(crate) struct AddressBook {
+    known: Mutex<Known>,
+    /// Set by workers when they close a connection to a server: it may have moved.
+    server_closed: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    addresses: BTreeMap<Name, Address>,
+    /// Names with an address that workers may not have been told of.
+    news: BTreeSet<Name>,
+}
 
 impl AddressBook {
     /// Where each server of each pool is, as far as it is known.
     pub(crate) fn addresses(&self, pools: &[Option<PoolOptions>]) -> Vec<Vec<Option<Address>>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.lock();
         let servers = |pool: &Option<PoolOptions>| {
             let servers = pool.iter().flat_map(|pool| &pool.servers);
             let find = |address: &ServerAddress| match (literal(address), name_of(address)) {
-                (None, Some(name)) => known.get(&name).cloned(),
+                (None, Some(name)) => known.addresses.get(&name).cloned(),
                 (literal, _) => literal,
             };
             servers.map(|server| find(&server.address)).collect()
@@ -43,14 +60,36 @@ impl AddressBook {
         pools.iter().map(servers).collect()
     }
 
+    /// Where workers say that they have closed a connection to a server.
+    pub(crate) fn server_closed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.server_closed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self, name: &Name) -> Option<Address> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.lock().addresses.get(name).cloned()
     }
 
     /// Notes the address of a name. Whether it is news.
     fn set(&self, name: &Name, address: &Address) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name.clone(), address.clone()).as_ref() != Some(address)
+        let mut known = self.lock();
+        let before = known.addresses.insert(name.clone(), address.clone());
+        let is_news = before.as_ref() != Some(address);
+        if is_news {
+            known.news.insert(name.clone());
+        }
+        is_news
+    }
+
+    /// The addresses that were found since this was asked last.
+    fn take_news(&self) -> Vec<(Name, Address)> {
+        let mut known = self.lock();
+        let names = std::mem::take(&mut known.news);
+        let address = |name: Name| Some((known.addresses.get(&name)?.clone(), name));
+        names.into_iter().filter_map(address).map(|(address, name)| (name, address)).collect()
     }
 
     /// Looks up the names that are not known yet, and waits a while for the answers.
@@ -63,9 +102,7 @@ impl AddressBook {
         let (done, answered) = bounded::<()>(0);
         let book = Arc::clone(self);
         std::thread::spawn(move || {
-            for name in names {
-                look_up(&name, &book, true);
-            }
+            look_up_all(&names, &book, true);
             drop(done);
         });
         // Later is no harm: requests get an error until the name is known.
@@ -101,25 +138,78 @@ fn names_of(pools: &[Option<PoolOptions>]) -> Vec<Name> {
 
 /// Keeps the names of all servers resolved until `stop` is closed.
 pub(crate) fn run(shared: &Shared, stop: &Receiver<()>) {
+    let mut failures = Failures::default();
     for round in 1_u64.. {
         if stop.recv_timeout(RETRY) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        for name in names_of(&shared.pools()) {
-            let due = shared.book.get(&name).is_none() || round % REFRESH_ROUNDS == 0;
-            if due
-                && look_up(&name, &shared.book, false)
-                && let Some(address) = shared.book.get(&name)
-            {
-                let is_named = |server: &ServerAddress| name_of(server).as_ref() == Some(&name);
-                shared.tell_address(is_named, &address);
-            }
+        let pools = shared.pools();
+        let mut names = names_of(&pools);
+        if round % REFRESH_ROUNDS != 0 {
+            let failed = failures.names_failed(shared, &pools);
+            names.retain(|name| shared.book.get(name).is_none() || failed.contains(name));
+        }
+        look_up_all(&names, &shared.book, false);
+        for (name, address) in shared.book.take_news() {
+            let is_named = |server: &ServerAddress| name_of(server).as_ref() == Some(&name);
+            shared.tell_address(is_named, &address);
         }
     }
 }
 
-/// Whether the address of a name is news.
-fn look_up(name: &Name, book: &AddressBook, first: bool) -> bool {
+/// How often each server had failed when it was looked at last, to tell which have failed since.
+#[derive(Default)]
+struct Failures(BTreeMap<Name, u64>);
+
+impl Failures {
+    /// The names behind which something has failed since the last call. Workers are asked only when
+    /// one of them has closed a connection to a server.
+    fn names_failed(&mut self, shared: &Shared, pools: &[Option<PoolOptions>]) -> BTreeSet<Name> {
+        if !shared.book.server_closed.swap(false, Ordering::Relaxed) {
+            return BTreeSet::new();
+        }
+        let failed = self.compare(pools, &snapshot::sum(&shared.stats()));
+        for (host, port) in &failed {
+            debug!(host, port, "a server fails: its name is looked up again");
+        }
+        failed
+    }
+
+    fn compare(&mut self, pools: &[Option<PoolOptions>], total: &WorkerStats) -> BTreeSet<Name> {
+        let mut counts = BTreeMap::new();
+        for (pool, stats) in pools.iter().zip(&total.pools) {
+            let servers = pool.iter().flat_map(|pool| &pool.servers);
+            for (server, stats) in servers.zip(&stats.servers) {
+                if let Some(name) = name_of(&server.address) {
+                    let count = stats.error_count + stats.eof_count + stats.timedout_count;
+                    *counts.entry(name).or_default() += count;
+                }
+            }
+        }
+        let before = std::mem::replace(&mut self.0, counts);
+        let has_failed = |(name, count): &(&Name, &u64)| {
+            **count > before.get(*name).copied().unwrap_or_default()
+        };
+        self.0.iter().filter(has_failed).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Looks up some at a time, and returns when all have been answered.
+fn look_up_all(names: &[Name], book: &AddressBook, first: bool) {
+    for some in names.chunks(LOOKUPS_MAX) {
+        std::thread::scope(|scope| {
+            // The last one needs no further thread, and mostly there is no other.
+            let (last, others) = some.split_last().expect("a chunk holds something");
+            for name in others {
+                scope.spawn(move || look_up(name, book, first));
+            }
+            look_up(last, book, first);
+        });
+    }
+}
+
+/// Notes the address of a name.
+fn look_up(name: &Name, book: &AddressBook, first: bool) {
     let (host, port) = name;
     let answer = (host.as_str(), *port).to_socket_addrs().map(|addresses| {
         let addresses: Vec<_> = addresses.map(Address::Inet).collect();
@@ -129,21 +219,87 @@ fn look_up(name: &Name, book: &AddressBook, first: bool) -> bool {
     });
     match answer {
         Ok(Some(address)) => {
-            let news = book.set(name, &address);
-            if news {
+            if book.set(name, &address) {
                 info!(host, %address, "server name resolved");
             }
-            news
         }
-        Ok(None) => {
-            warn!(host, "server name has no address");
-            false
+        Ok(None) => warn!(host, "server name has no address"),
+        Err(error) if first => {
+            warn!(host, %error, "server name does not resolve; trying each second");
         }
-        Err(error) => {
-            if first {
-                warn!(host, %error, "server name does not resolve; trying each second");
+        Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use proxy::options::{Protocol, ServerOptions};
+    use proxy::stats::{PoolStats, ServerStats};
+
+    fn name(host: &str) -> Name {
+        (host.to_owned(), 1)
+    }
+
+    fn pool(hosts: &[&str]) -> Option<PoolOptions> {
+        let server = |host: &&str| ServerOptions {
+            name: (*host).to_owned(),
+            address: ServerAddress::Inet { host: (*host).to_owned(), port: 1 },
+            weight: 1,
+        };
+        let listen = Address::Inet(([127, 0, 0, 1], 2).into());
+        Some(PoolOptions::new("p", Protocol::Redis, listen, hosts.iter().map(server).collect()))
+    }
+
+    /// The name server takes longer than a start waits: the address is found by the thread of the
+    /// start, when the workers have begun without it.
+    #[test]
+    fn an_address_that_comes_after_the_start_is_told_all_the_same() {
+        let book = AddressBook::default();
+        look_up(&name("localhost"), &book, true);
+        look_up(&name("localhost"), &book, false);
+        let news = book.take_news();
+        assert_eq!(news.len(), 1, "{news:?}");
+        assert_eq!(news[0].0, name("localhost"));
+        assert_eq!(book.take_news(), [], "it is told once");
+    }
+
+    #[test]
+    fn more_names_than_are_looked_up_at_a_time_are_all_looked_up() {
+        let book = AddressBook::default();
+        let names: Vec<Name> =
+            (1..=2 * LOOKUPS_MAX + 1).map(|port| ("localhost".to_owned(), port as u16)).collect();
+        look_up_all(&names, &book, true);
+        assert_eq!(book.take_news().len(), names.len());
+        look_up_all(&[], &book, true);
+    }
+
+    #[test]
+    fn names_whose_servers_fail_are_looked_up_again() {
+        let pools = [None, pool(&["good", "bad", "127.0.0.1"]), pool(&["bad", "idle"])];
+        let stats = |counts: [u64; 5]| {
+            let server = |error_count| ServerStats { error_count, ..ServerStats::default() };
+            let [good, bad, literal, bad_too, idle] = counts.map(server);
+            let pool = |servers: &[ServerStats]| PoolStats {
+                servers: servers.to_vec(),
+                ..PoolStats::default()
+            };
+            WorkerStats {
+                pools: vec![pool(&[]), pool(&[good, bad, literal]), pool(&[bad_too, idle])],
+                ..WorkerStats::default()
             }
-            false
-        }
+        };
+        let mut failures = Failures::default();
+        let none: [Name; 0] = [];
+        let mut failed = |counts| -> Vec<Name> {
+            failures.compare(&pools, &stats(counts)).into_iter().collect()
+        };
+        assert_eq!(failed([0; 5]), none);
+        assert_eq!(failed([0, 1, 7, 0, 0]), [name("bad")]);
+        assert_eq!(failed([0, 1, 9, 0, 0]), none, "an address needs no look-up");
+        assert_eq!(failed([0, 1, 9, 1, 2]), [name("bad"), name("idle")]);
+        assert_eq!(failed([0, 1, 9, 1, 2]), none);
     }
 }

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base::{Kind, Time, Token};
@@ -62,6 +63,8 @@ pub struct Worker<B: EventBase> {
     had_burst: bool,
     /// When whatever is left is closed; set once the worker is to end.
     drain_until: Option<Time>,
+    /// Set when a connection to a server is closed.
+    server_closed: Arc<AtomicBool>,
 }
 
 impl<B: EventBase> Worker<B> {
@@ -88,7 +91,14 @@ impl<B: EventBase> Worker<B> {
             quiet_since: None,
             had_burst: false,
             drain_until: None,
+            server_closed: Arc::default(),
         }
+    }
+
+    /// Sets this from now on when it closes a connection to a server, for whoever looks up where
+    /// servers are.
+    pub fn tell_closed(&mut self, server_closed: Arc<AtomicBool>) {
+        self.server_closed = server_closed;
     }
 
     /// The proxy that it drives; for whoever checks its state.
@@ -177,7 +187,12 @@ impl<B: EventBase> Worker<B> {
                 Action::Send(token, chain) => self.base.send(token, chain),
                 Action::RecvStart(token, credit) => self.base.recv_start(token, credit),
                 Action::Connect(token, address) => self.base.connect(token, &address),
-                Action::Close(token) => self.base.close(token),
+                Action::Close(token) => {
+                    if token.kind() == Kind::Server {
+                        self.server_closed.store(true, Ordering::Relaxed);
+                    }
+                    self.base.close(token);
+                }
             }
         }
     }
