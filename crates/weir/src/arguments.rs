@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use runtime::admin::AdminOptions;
 use runtime::cpus::CpuOptions;
@@ -43,7 +44,7 @@ pub(crate) struct Arguments {
     pub(crate) describe_stats: bool,
     /// Log level, 0 to 11: up to 4 warnings and errors, 5 what happens to the process, 7 detail.
     #[arg(short = 'v', long, value_name = "N", default_value_t = 5)]
-    pub(crate) verbose: u8,
+    verbose: u32,
     /// Log to this file instead of stderr.
     #[arg(short = 'o', long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -110,11 +111,14 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct CtlOptions {
     /// The socket that the proxy was given with --ctl-socket.
-    #[arg(long, value_name = "PATH", default_value = "/run/weir/ctl.sock")]
+    #[arg(long, value_name = "PATH", default_value = "/run/weir/ctl.sock", global = true)]
     pub(crate) socket: PathBuf,
     /// Print JSON instead of tables.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Print this help.
+    #[arg(short = 'h', long = "help", action = ArgAction::Help, global = true)]
+    help: Option<bool>,
     #[command(subcommand)]
     pub(crate) request: CtlRequest,
 }
@@ -163,6 +167,9 @@ pub(crate) struct DemoOptions {
     /// End after so many seconds instead of at Ctrl-C.
     #[arg(long, value_name = "N")]
     pub(crate) seconds: Option<u64>,
+    /// Print this help.
+    #[arg(short = 'h', long = "help", action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -222,6 +229,10 @@ impl Arguments {
             }
             Ok(arguments) if arguments.version => Parsed::Text { text: version_block(), code: 0 },
             Ok(arguments) => Parsed::Run(Box::new(arguments)),
+            // That of `weir ctl` and `weir demo`.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                Parsed::Text { text: error.to_string(), code: 0 }
+            }
             Err(error) => Parsed::Text { text: format!("weir: {error}"), code: 1 },
         }
     }
@@ -229,6 +240,11 @@ impl Arguments {
     pub(crate) fn cpu_options(&self) -> CpuOptions {
         let cpus = self.cpus.as_ref().map(|list| list.0.clone());
         CpuOptions { workers: self.workers, cpus }
+    }
+
+    /// The log level; the highest stands for all beyond it.
+    pub(crate) fn verbose(&self) -> u8 {
+        u8::try_from(self.verbose).unwrap_or(u8::MAX)
     }
 
     /// In bytes.
@@ -281,12 +297,13 @@ mod tests {
     fn twemproxy_options_are_understood() {
         let arguments = run("weir -dv 7 -c a.yml -s 1 -a ::1 -i 5 -o log -p pid -m 512");
         assert!(arguments.daemonize);
-        assert_eq!(arguments.verbose, 7);
+        assert_eq!(arguments.verbose(), 7);
         assert_eq!(arguments.conf_file, PathBuf::from("a.yml"));
         assert_eq!((arguments.stats_port, arguments.stats_addr.as_str()), (1, "::1"));
         let long = run("weir --conf=b.yml --test --stats-port=2 --verb=0");
         assert!(long.test_conf);
-        assert_eq!((long.stats_port, long.verbose), (2, 0));
+        assert_eq!((long.stats_port, long.verbose()), (2, 0));
+        assert_eq!(run("weir -v 1000").verbose(), u8::MAX);
     }
 
     #[test]
@@ -320,6 +337,20 @@ mod tests {
     fn help_and_version_win() {
         for line in ["weir -h -t", "weir -V", "weir --help", "weir -tV"] {
             assert!(matches!(parse(line), Parsed::Text { code: 0, .. }), "{line}");
+        }
+    }
+
+    #[test]
+    fn ctl_takes_its_options_before_and_behind_the_command_and_has_a_help() {
+        for line in ["weir ctl --json --socket s status", "weir ctl status --socket s --json"] {
+            let Some(Command::Ctl(options)) = run(line).command else { panic!("{line}") };
+            assert!(options.json && options.socket.ends_with("s"), "{line}");
+        }
+        for line in ["weir ctl -h", "weir ctl --help", "weir ctl explain -h", "weir demo -h"] {
+            match parse(line) {
+                Parsed::Text { text, code: 0 } => assert!(text.contains("Usage: "), "{text}"),
+                _ => panic!("{line} does not help"),
+            }
         }
     }
 

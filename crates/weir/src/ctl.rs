@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::arguments::{CtlOptions, CtlRequest};
+use crate::terminal::say;
 
 /// How long the proxy may take. It waits for names and for slow workers itself, for some seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,7 +87,7 @@ pub(crate) fn run(options: &CtlOptions) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
-            eprintln!("weir ctl: {text}");
+            say(format_args!("weir ctl: {text}"));
             ExitCode::FAILURE
         }
     }

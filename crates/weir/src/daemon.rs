@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::terminal::say;
+
 /// Set in the environment of the detached process.
 const DETACHED: &str = "WEIR_DETACHED";
 /// What the detached process writes to its stdout when it runs.
@@ -35,7 +37,7 @@ pub(crate) fn start() -> ExitCode {
     let mut child = match started {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("weir: can't start in the background: {error}");
+            say(format_args!("weir: can't start in the background: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 
 use crate::arguments::{Arguments, DemoOptions};
 use crate::logging;
+use crate::terminal::say;
 
 /// What the last of the three commands says to memcached.
 const CONVERSATION: &str = r"set greeting 0 0 5\r\nhello\r\nget greeting\r\nquit\r\n";
@@ -30,7 +31,7 @@ pub(crate) fn run(options: &DemoOptions, arguments: &Arguments) -> ExitCode {
     match try_run(options, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
-            eprintln!("weir: {text}");
+            say(format_args!("weir: {text}"));
             ExitCode::FAILURE
         }
     }
@@ -38,7 +39,7 @@ pub(crate) fn run(options: &DemoOptions, arguments: &Arguments) -> ExitCode {
 
 fn try_run(options: &DemoOptions, arguments: &Arguments) -> Result<(), String> {
     // Warnings only: the screen is for the figures.
-    logging::start(arguments.verbose.min(4), arguments.output.as_deref())
+    logging::start(arguments.verbose().min(4), arguments.output.as_deref())
         .map_err(|error| format!("can't open the log: {error}"))?;
     let ended = watch_signals().map_err(|error| format!("can't watch for signals: {error}"))?;
     let ports = [options.port, options.port + 1];
@@ -54,9 +55,12 @@ fn try_run(options: &DemoOptions, arguments: &Arguments) -> Result<(), String> {
         stats_address: None,
     })
     .map_err(|error| format!("{error}; is another demo running? --port chooses other ports"))?;
-    println!("weir {} demo, with this configuration:", env!("CARGO_PKG_VERSION"));
-    print!("{text}");
-    print_commands(ports);
+    let shown = format!(
+        "weir {} demo, with this configuration:\n{text}{}",
+        env!("CARGO_PKG_VERSION"),
+        commands(ports)
+    );
+    show(&shown)?;
     let started = Instant::now();
     let mut before = process.stats();
     loop {
@@ -65,12 +69,16 @@ fn try_run(options: &DemoOptions, arguments: &Arguments) -> Result<(), String> {
             break;
         }
         let now = process.stats();
-        println!("{}", figures(&names, &before, &now, &process.balance()));
+        show(&figures(&names, &before, &now, &process.balance()))?;
         before = now;
     }
     process.drain(Duration::ZERO);
-    println!("weir demo has ended");
-    Ok(())
+    show("weir demo has ended")
+}
+
+/// Prints a line; when nobody can read it there is no point in going on.
+fn show(line: &str) -> Result<(), String> {
+    writeln!(io::stdout(), "{line}").map_err(|error| format!("can't print: {error}"))
 }
 
 /// A channel that gets a message at Ctrl-C.
@@ -136,15 +144,14 @@ fn serve(mut stream: TcpStream, protocol: Protocol, store: &Mutex<Store>, starte
     }
 }
 
-fn print_commands(ports: [u16; 2]) {
-    println!("try, in another terminal:");
-    println!("  redis-cli -p {} set greeting hello", ports[0]);
-    println!("  redis-benchmark -p {} -t get,set -n 200000 -P 16 -q", ports[0]);
-    println!(
-        "  bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}; printf \"{CONVERSATION}\" >&3; cat <&3'",
-        ports[1]
-    );
-    println!("Ctrl-C ends it.");
+fn commands([redis, memcached]: [u16; 2]) -> String {
+    format!(
+        "try, in another terminal:
+  redis-cli -p {redis} set greeting hello
+  redis-benchmark -p {redis} -t get,set -n 200000 -P 16 -q
+  bash -c 'exec 3<>/dev/tcp/127.0.0.1/{memcached}; printf \"{CONVERSATION}\" >&3; cat <&3'
+Ctrl-C ends it."
+    )
 }
 
 /// One line: what happened since the last.

@@ -12,6 +12,7 @@ mod logging;
 mod restart;
 mod serve;
 mod service_manager;
+mod terminal;
 mod watch;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::from_command_line(std::env::args_os()) {
         Parsed::Run(arguments) => *arguments,
         Parsed::Text { text, code } => {
-            eprint!("{text}");
+            terminal::print(text);
             return ExitCode::from(code);
         }
     };
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         Some(Command::Demo(options)) => demo::run(options, &arguments),
         Some(Command::Ctl(options)) => ctl::run(options),
         None if arguments.describe_stats => {
-            eprint!("{}", serve::describe_stats());
+            terminal::print(serve::describe_stats());
             ExitCode::SUCCESS
         }
         None if arguments.test_conf => serve::test_configuration(&arguments),

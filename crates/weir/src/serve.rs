@@ -4,7 +4,9 @@
 //! Invariant: after a signal that ends the process its pid file is gone, unless another process has
 //! written its own there, and whatever ends it, the reason was printed or logged.
 
+use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use tracing::{error, info, warn};
 use crate::arguments::{Arguments, version_block};
 use crate::logging::Log;
 use crate::restart::{Program, inherit};
+use crate::terminal::say;
 use crate::watch::Watch;
 use crate::{daemon, logging, service_manager};
 
@@ -39,12 +42,12 @@ pub(crate) fn test_configuration(arguments: &Arguments) -> ExitCode {
     let file = arguments.conf_file.display();
     match config::load(&arguments.conf_file) {
         Ok(_) => {
-            eprintln!("weir: configuration file '{file}' syntax is ok");
+            say(format_args!("weir: configuration file '{file}' syntax is ok"));
             ExitCode::SUCCESS
         }
         Err(errors) => {
-            eprintln!("{errors}");
-            eprintln!("weir: configuration file '{file}' syntax is invalid");
+            say(errors);
+            say(format_args!("weir: configuration file '{file}' syntax is invalid"));
             ExitCode::FAILURE
         }
     }
@@ -58,11 +61,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     if daemon::is_detached() {
         daemon::detach();
     }
-    let log = match logging::start(arguments.verbose, arguments.output.as_deref()) {
+    let log = match logging::start(arguments.verbose(), arguments.output.as_deref()) {
         Ok(log) => log,
         Err(error) => {
             let file = arguments.output.as_deref().unwrap_or(Path::new("stderr")).display();
-            eprintln!("weir: can't open the log {file}: {error}");
+            say(format_args!("weir: can't open the log {file}: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -316,7 +319,7 @@ fn reload(process: &Process, file: &Path) {
 fn fail(text: std::fmt::Arguments<'_>) -> ExitCode {
     error!("{text}");
     if daemon::is_detached() {
-        eprintln!("weir: {text}");
+        say(format_args!("weir: {text}"));
     }
     ExitCode::FAILURE
 }
@@ -366,7 +369,7 @@ impl PidFile {
     /// Writes the number of this process, unless it is there.
     fn claim(&self) -> Result<(), String> {
         match &self.0 {
-            Some(path) if !self.is_ours() => std::fs::write(path, std::process::id().to_string())
+            Some(path) if !self.is_ours() => write_pid(path)
                 .map_err(|error| format!("can't write the pid file {}: {error}", path.display())),
             _ => Ok(()),
         }
@@ -383,6 +386,17 @@ impl PidFile {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn write_pid(path: &Path) -> std::io::Result<()> {
+    // Whoever may write there can choose which process is signalled.
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(std::process::id().to_string().as_bytes())
 }
 
 /// `-D`: what each statistic means.

@@ -16,7 +16,7 @@ use std::process::{Command, Output};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use support::process::{Running, TempDir, pid, status_field, weir};
+use support::process::{Running, TempDir, pid, status_field, weir, weir_path};
 use support::servers::{ATTEMPTS, Kind, Server, free_port, two_free_ports};
 use support::weir::{Base, Pool, Weir};
 use support::wire::{Ended, Wire, until_listening};
@@ -104,6 +104,59 @@ fn the_log_is_opened_anew_at_sighup() {
 /// `Some` when the file is there and has the text in it.
 fn contains(path: &Path, text: &str) -> Option<()> {
     fs::read_to_string(path).ok()?.contains(text).then_some(())
+}
+
+/// As behind `| head`, or with a log that went away.
+#[test]
+fn what_nobody_can_read_ends_nothing_and_changes_no_exit_code() {
+    let folder = TempDir::new();
+    fs::write(folder.join("bad.yml"), "alpha:\n  lisen: here\n").unwrap();
+    let bad = path(&folder, "bad.yml");
+    for (arguments, code) in [
+        (&["-h"][..], 0),
+        (&["-V"], 0),
+        (&["-D"], 0),
+        (&["-t", "-c", &bad], 1),
+        (&["-c", &bad], 1),
+        (&["-z"], 1),
+        (&["ctl", "--socket", &path(&folder, "absent"), "status"], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = weir().args(arguments).stderr(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nobody_else_may_write_to_the_log_and_the_pid_file_whatever_the_umask() {
+    let servers = Server::pair(Kind::Redis);
+    let folder = TempDir::new();
+    fs::write(folder.join("weir.yml"), Pool::of(&servers).text(&path(&folder, "socket"))).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(weir_path());
+    command.arg("-c").arg(folder.join("weir.yml")).args(quiet_stats(&folder));
+    command.arg("-p").arg(folder.join("pid")).arg("-o").arg(folder.join("log"));
+    let _running = Running::start("weir", &mut command);
+    until("it runs", || contains(&folder.join("log"), "weir runs"));
+    for name in ["log", "pid"] {
+        let mode = fs::metadata(folder.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "{name}");
+    }
+}
+
+/// Its address may be another one by now.
+#[test]
+fn the_name_of_a_server_that_fails_is_looked_up_again() {
+    let started = start(|folder, [port, dead]| {
+        let mut arguments = quiet_stats(folder);
+        arguments.extend(["-v", "7"].map(str::to_owned));
+        let listen = format!("  listen: 127.0.0.1:{port}\n  redis: true\n");
+        (format!("alpha:\n{listen}  servers:\n   - localhost:{dead}:1\n"), arguments)
+    });
+    let mut client = Wire::connect((Ipv4Addr::LOCALHOST, started.port).into());
+    assert_eq!(client.ask(&["GET", "k"]), b"-ERR Connection refused\r\n");
+    assert!(started.running.writes("a server fails: its name is looked up again"));
 }
 
 /// A process that is nobody's child here.
