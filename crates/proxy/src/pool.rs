@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) ejected_at: Option<Time>,
     /// The probe under way whose answer decides about its return.
     pub(crate) probe: Option<Probe>,
+    /// A request of this turn was for it, and its name does not resolve.
+    pub(crate) name_failed: bool,
 }
 
 /// A probe under way.
@@ -59,6 +61,7 @@ impl Server {
             version_retry_at: Time::ZERO,
             ejected_at: None,
             probe: None,
+            name_failed: false,
         }
     }
 }

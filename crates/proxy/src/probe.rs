@@ -67,6 +67,7 @@ impl Proxy {
         let Ok(connection) = self.connection_for(pool_index, server, lane) else {
             // Its name does not resolve, or the connection owes as much as it may.
             let pool = &mut self.pools[pool_index];
+            pool.servers[server].name_failed = false;
             pool.servers[server].retry_at = self.now + RETRY_MIN;
             pool.record_failed_probe(server, self.now);
             return;
@@ -74,6 +75,23 @@ impl Proxy {
         let bytes = self.pools[pool_index].options.protocol.probe();
         let record = self.queue_own(connection, bytes, 1);
         self.pools[pool_index].servers[server].probe = Some(Probe { connection, record });
+    }
+
+    /// Counts a failure of each server that requests of this turn have found without an address;
+    /// behind them, since an ejection amid a request would part its keys anew.
+    #[cold]
+    pub(crate) fn count_failed_names(&mut self) {
+        self.names_failed = false;
+        for pool_index in 0..self.pools.len() {
+            let pool = &mut self.pools[pool_index];
+            for server in 0..pool.retired_index() {
+                if std::mem::take(&mut pool.servers[server].name_failed) {
+                    pool.stats.servers[server].error_count += 1;
+                    pool.record_failure(server, self.now);
+                }
+            }
+            self.set_pool_timer(pool_index);
+        }
     }
 
     /// A response came to something that no client has asked for.

@@ -71,6 +71,8 @@ pub struct Proxy {
     pub(crate) stats_sends: u64,
     pub(crate) slow_log: SlowLog,
     pub(crate) answered: Answered,
+    /// A request of this turn belongs to a server whose name does not resolve.
+    pub(crate) names_failed: bool,
     timers_due: Vec<Timer>,
 }
 
@@ -107,6 +109,7 @@ impl Proxy {
             now,
             stats_sends: 0,
             answered: Answered::default(),
+            names_failed: false,
             timers_due: Vec::new(),
         }
     }
@@ -228,6 +231,9 @@ impl Proxy {
         std::mem::swap(&mut self.clients_resumable, &mut resumable);
         self.clients_resumable.append(&mut resumable);
         self.review_held();
+        if self.names_failed {
+            self.count_failed_names();
+        }
     }
 
     /// The next thing to do, or `None` when the turn is over.

@@ -199,6 +199,31 @@ fn a_name_that_does_not_resolve_is_a_failed_probe() {
     assert_eq!(owner_now(&mut rig, client, &request), 0);
 }
 
+/// As a connection that can't be opened; however many requests a turn brings.
+#[test]
+fn a_name_that_does_not_resolve_is_a_failure() {
+    let request = get(&keys(Protocol::Redis, 2).swap_remove(0));
+    let mut options = ejecting(Protocol::Redis);
+    options.health.failure_limit = 2;
+    let mut rig = Rig::new(options);
+    rig.proxy.set_address(0, 0, None);
+    let client = rig.client();
+    for ejects in [0, 1] {
+        rig.feed(client, request.repeat(2).as_bytes());
+        assert_eq!(rig.take(client), "-ERR Host is down\r\n".repeat(2));
+        assert_eq!(counters(&rig), (ejects, ejects, 0));
+    }
+    assert_eq!(rig.proxy.stats().pools[0].servers[0].error_count, 2);
+    assert_eq!(owner_now(&mut rig, client, &request), 1);
+    rig.advance(RETRY);
+    assert_eq!(counters(&rig), (2, 1, 1), "it is probed as any other");
+    rig.proxy.set_address(0, 0, Some(rig::address_of(0)));
+    rig.advance(RETRY);
+    let probed = rig.server(0);
+    rig.feed(probed, b"+PONG\r\n");
+    assert_eq!(owner_now(&mut rig, client, &request), 0);
+}
+
 #[test]
 fn without_a_server_left_requests_fail_until_one_answers_its_probe() {
     let mut options = ejecting(Protocol::Redis);

@@ -65,6 +65,8 @@ impl Proxy {
             return Err(RequestError::VersionRefused);
         }
         let Some(address) = server.address.clone() else {
+            server.name_failed = true;
+            self.names_failed = true;
             return Err(RequestError::Unresolved);
         };
         let conn = ServerConn {
