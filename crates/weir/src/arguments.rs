@@ -1,9 +1,10 @@
 //! The command line: twemproxy's options, and ours beside them.
 //!
-//! Short options bundle and long ones may be abbreviated, as with getopt. Everything is printed to
-//! stderr, and what can't be understood ends with exit code 1, as in twemproxy. Invariant: what is
-//! returned as [`Parsed::Run`] is in range, but for the number of workers, which depends on the
-//! machine, and log levels beyond the last, which mean the last.
+//! Short options bundle, long ones may be abbreviated, and of one that is given twice the last
+//! counts, as with getopt. Everything is printed to stderr, and what can't be understood ends with
+//! exit code 1, as in twemproxy. Invariant: what is returned as [`Parsed::Run`] is in range, but
+//! for the number of workers, which depends on the machine, and log levels beyond the last, which
+//! mean the last.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,6 +22,7 @@ use runtime::process::EventBaseChoice;
 #[command(
     name = "weir",
     infer_long_args = true,
+    args_override_self = true,
     disable_help_flag = true,
     disable_version_flag = true,
     disable_help_subcommand = true,
@@ -303,6 +305,8 @@ mod tests {
         let long = run("weir --conf=b.yml --test --stats-port=2 --verb=0");
         assert!(long.test_conf);
         assert_eq!((long.stats_port, long.verbose()), (2, 0));
+        let twice = run("weir -d -c a.yml -v 5 -d -c b.yml --verbose 7");
+        assert_eq!((twice.conf_file, twice.verbose), (PathBuf::from("b.yml"), 7));
         assert_eq!(run("weir -v 1000").verbose(), u8::MAX);
     }
 
