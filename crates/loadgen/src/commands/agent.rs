@@ -1,30 +1,27 @@
-//! `weir-bench agent`, and the coordinator's side: several machines make one load together.
+//! `weir-bench agent`: makes the part of a load that a coordinator (`run --agents`) gives it.
 //!
 //! The coordinator sends the plan; each agent owns the part of the keys that falls to it, says when
-//! it is ready, starts when told, and sends the histograms of each interval, which are added. Lines
-//! of JSON over TCP; no secret protects an agent, so it listens on the loopback address unless told
-//! otherwise. Invariant: percentiles never travel.
+//! it is ready, starts when told, and sends the histograms of each interval. No secret protects an
+//! agent, so it listens on the loopback address unless told otherwise. Invariant: an agent outlives
+//! every coordinator, and ends when it is told to, whatever the coordinator does.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use serde::{Deserialize, Serialize};
 
 use super::Ending;
 use super::args::resolve;
-use crate::engine::{self, BaseChoice, Progress, RunEnd, RunOptions};
-use crate::record::{Record, RemoteRecord};
+use super::messages::{Inbox, LOOK, Order, Prepare, Report, SILENCE_MAX, send};
+use crate::engine::{self, Progress, RunEnd, RunOptions};
+use crate::workload::Plan;
 use crate::workload::plan::Part;
-use crate::workload::{Plan, Settings};
 
 /// Arguments of `agent`.
 #[derive(Debug, Clone, Args)]
@@ -37,63 +34,8 @@ pub struct AgentArgs {
     pub once: bool,
 }
 
-/// What the coordinator sends.
-#[derive(Debug, Serialize, Deserialize)]
-enum Order {
-    Prepare(Box<Prepare>),
-    /// Start after so many microseconds.
-    Go(u64),
-    /// Answered at once, to learn how long a message takes.
-    Echo,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Prepare {
-    settings: Settings,
-    run: u32,
-    server: String,
-    event_base: BaseChoice,
-    spin: bool,
-    cpus: Vec<usize>,
-    interval_ms: u64,
-    machine: (u64, u64),
-}
-
-/// What an agent sends.
-#[derive(Debug, Serialize, Deserialize)]
-enum Report {
-    Echo,
-    Connected,
-    Prefilled(f64),
-    Ready,
-    Interval(u64, Box<RemoteRecord>),
-    End(Box<Result<RunEnd, String>>),
-}
-
-/// The longest line that is read.
-const LINE_SIZE_MAX: u64 = 64 << 20;
-/// All start so long after the word to start was sent.
-const HEAD_START: Duration = Duration::from_millis(200);
-/// How often signals and the other side are looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// Who does not answer a first word for so long is no agent.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-fn send<T: Serialize>(stream: &mut TcpStream, message: &T) -> Result<(), String> {
-    let mut line = serde_json::to_vec(message).expect("messages are plain data");
-    line.push(b'\n');
-    stream.write_all(&line).map_err(|error| error.to_string())
-}
-
-fn receive<T: for<'a> Deserialize<'a>>(reader: &mut impl BufRead) -> Result<T, String> {
-    let mut line = Vec::new();
-    let mut limited = std::io::Read::take(reader, LINE_SIZE_MAX);
-    match limited.read_until(b'\n', &mut line) {
-        Ok(0) => Err("the other side has gone away".to_owned()),
-        Ok(_) => serde_json::from_slice(&line).map_err(|error| format!("a bad message: {error}")),
-        Err(error) => Err(error.to_string()),
-    }
-}
+/// How often the coordinator hears of an agent that has nothing to tell.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Carries `agent` out.
 pub fn execute(args: &AgentArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
@@ -125,26 +67,24 @@ pub fn execute(args: &AgentArgs, stop: &Arc<AtomicBool>) -> Result<Ending, Strin
 
 /// One run for one coordinator.
 fn serve(stream: TcpStream, stop: &Arc<AtomicBool>) -> Result<(), String> {
-    let prepared = stream.set_nonblocking(false).and_then(|()| prepare_stream(&stream));
-    prepared.map_err(|error| error.to_string())?;
-    let mut writer = stream.try_clone().map_err(|error| error.to_string())?;
-    let mut reader = BufReader::new(stream);
+    let writer = stream.try_clone().map_err(|error| error.to_string())?;
+    let mut inbox = Inbox::new(stream).map_err(|error| error.to_string())?;
     let prepare = loop {
-        match receive(&mut reader)? {
+        match inbox.receive(SILENCE_MAX, stop)? {
             Order::Prepare(prepare) => break prepare,
-            Order::Echo => send(&mut writer, &Report::Echo)?,
+            Order::Echo => send(&writer, &Report::Echo)?,
             Order::Go(_) => return Err("told to start before it was told what".to_owned()),
         }
     };
-    let result = carry_out(&prepare, &mut reader, &writer, stop);
-    send(&mut writer, &Report::End(Box::new(result)))
+    let result = carry_out(&prepare, &mut inbox, &writer, stop);
+    send(&writer, &Report::End(Box::new(result)))
 }
 
 fn carry_out(
     prepare: &Prepare,
-    reader: &mut impl BufRead,
+    inbox: &mut Inbox,
     writer: &TcpStream,
-    stop: &Arc<AtomicBool>,
+    stop: &AtomicBool,
 ) -> Result<RunEnd, String> {
     let plan = Arc::new(Plan::new(&prepare.settings, prepare.run)?);
     // Of this run only: the agent stays when a coordinator goes away.
@@ -158,223 +98,68 @@ fn carry_out(
         stop: run_stop.clone(),
         ..RunOptions::new(resolve(&prepare.server)?)
     };
-    // The coordinator may go away in the middle: see `watch`.
-    let tell = |report: &Report| {
-        let told = writer.try_clone().map_err(|error| error.to_string());
-        let _ = told.and_then(|mut writer| send(&mut writer, report));
-    };
+    let link = Link { writer: Mutex::new(writer), run_stop: &run_stop };
     let mut ready = || {
-        tell(&Report::Ready);
-        loop {
-            match receive(reader) {
-                Ok(Order::Go(delay_us)) => {
-                    thread::sleep(Duration::from_micros(delay_us));
-                    return;
-                }
-                Ok(_) => tell(&Report::Echo),
-                Err(_) => return run_stop.store(true, Ordering::Relaxed),
-            }
+        link.tell(&Report::Ready);
+        // The others may take long to get ready; `watch` sees a coordinator that goes away.
+        match inbox.receive(Duration::MAX, &run_stop) {
+            Ok(Order::Go(delay_us)) => thread::sleep(Duration::from_micros(delay_us)),
+            _ => run_stop.store(true, Ordering::Relaxed),
         }
     };
     let mut progress = |progress: Progress<'_>| match progress {
-        Progress::Connected => tell(&Report::Connected),
-        Progress::Prefilled(seconds) => tell(&Report::Prefilled(seconds)),
+        Progress::Connected => link.tell(&Report::Connected),
+        Progress::Prefilled(seconds) => link.tell(&Report::Prefilled(seconds)),
         Progress::Interval(index, record) => {
-            tell(&Report::Interval(index, Box::new(record.to_remote())));
+            link.tell(&Report::Interval(index, Box::new(record.to_remote())));
         }
     };
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| watch(writer, [stop, &run_stop], &is_over));
+        scope.spawn(|| link.watch(stop, &is_over));
         let end = engine::run(&plan, &options, &mut ready, &mut progress);
         is_over.store(true, Ordering::Relaxed);
         end
     })
 }
 
-/// Ends a run when the coordinator has closed its side, or when the agent is told to end. It only
-/// looks: what the coordinator says is read elsewhere.
-fn watch(stream: &TcpStream, [stop, run_stop]: [&AtomicBool; 2], is_over: &AtomicBool) {
-    while !is_over.load(Ordering::Relaxed) {
-        thread::sleep(LOOK);
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let is_gone = match rustix::net::recv(stream, &mut [0u8; 1], flags) {
-            Ok((_, size)) => size == 0,
-            Err(error) => error != Errno::AGAIN && error != Errno::INTR,
-        };
-        if is_gone || stop.load(Ordering::Relaxed) {
-            return run_stop.store(true, Ordering::Relaxed);
+/// What leads to the coordinator while a run goes on.
+struct Link<'a> {
+    /// One message at a time.
+    writer: Mutex<&'a TcpStream>,
+    /// Ends the run.
+    run_stop: &'a AtomicBool,
+}
+
+impl Link<'_> {
+    /// A coordinator that can't be told anything has gone away.
+    fn tell(&self, report: &Report) {
+        let writer = self.writer.lock().expect("nobody panics while it is held");
+        if send(*writer, report).is_err() {
+            self.run_stop.store(true, Ordering::Relaxed);
         }
     }
-}
 
-/// A machine that is gone is noticed though it says nothing.
-fn prepare_stream(stream: &TcpStream) -> std::io::Result<()> {
-    const ALIVE: Duration = Duration::from_secs(5);
-    let keepalive = socket2::TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
-    stream.set_nodelay(true)
-}
-
-struct Agent {
-    name: String,
-    writer: TcpStream,
-    reader: BufReader<TcpStream>,
-    one_way: Duration,
-}
-
-impl Agent {
-    fn connect(name: &str) -> Result<Agent, String> {
-        let told = |error: &dyn std::fmt::Display| format!("agent {name}: {error}");
-        let stream = TcpStream::connect(name).map_err(|error| told(&error))?;
-        prepare_stream(&stream).map_err(|error| told(&error))?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(|error| told(&error))?;
-        let writer = stream.try_clone().map_err(|error| told(&error))?;
-        let reader = BufReader::new(stream);
-        let one_way = Duration::ZERO;
-        let mut agent = Agent { name: name.to_owned(), writer, reader, one_way };
-        // The quickest of a few tells how long the word to start will take.
-        let mut round = Duration::MAX;
-        for _ in 0..5 {
-            let sent = Instant::now();
-            send(&mut agent.writer, &Order::Echo).map_err(|error| told(&error))?;
-            let Ok(Report::Echo) = receive(&mut agent.reader) else {
-                return Err(told(&"answers as no agent does; `weir-bench agent` must run there"));
+    /// Ends the run when the coordinator has closed its side, or when the agent is told to end;
+    /// says now and then that this agent lives. It only looks: what the coordinator says is read
+    /// elsewhere.
+    fn watch(&self, stop: &AtomicBool, is_over: &AtomicBool) {
+        let stream = *self.writer.lock().expect("nobody panics while it is held");
+        let mut told_at = Instant::now();
+        while !is_over.load(Ordering::Relaxed) {
+            thread::sleep(LOOK);
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            let is_gone = match rustix::net::recv(stream, &mut [0u8; 1], flags) {
+                Ok((_, size)) => size == 0,
+                Err(error) => error != Errno::AGAIN && error != Errno::INTR,
             };
-            round = round.min(sent.elapsed());
-        }
-        agent.writer.set_read_timeout(None).map_err(|error| told(&error))?;
-        agent.one_way = round / 2;
-        Ok(agent)
-    }
-}
-
-/// Runs a plan on agents; the counterpart of [`engine::run`].
-pub fn run_on_agents(
-    plan: &Plan,
-    run: u32,
-    options: &RunOptions,
-    names: &[String],
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<RunEnd, String> {
-    let count = names.len() as u32;
-    let mut agents: Vec<Agent> =
-        names.iter().map(|name| Agent::connect(name)).collect::<Result<_, _>>()?;
-    let total = plan.settings.connections;
-    for (index, agent) in (0..).zip(&mut agents) {
-        let mut settings = plan.settings.clone();
-        settings.connections =
-            (total / count + u32::from(index < total % count)).max(settings.threads);
-        let prepare = Prepare {
-            settings,
-            run,
-            server: options.address.to_string(),
-            event_base: options.event_base,
-            spin: options.spin,
-            cpus: options.cpus.clone(),
-            interval_ms: options.interval.as_millis() as u64,
-            machine: (u64::from(index), u64::from(count)),
-        };
-        send(&mut agent.writer, &Order::Prepare(Box::new(prepare)))?;
-    }
-    // All are connected before the first writes a key, as far as that can be seen from here.
-    for agent in &mut agents {
-        loop {
-            match receive(&mut agent.reader)
-                .map_err(|why| format!("agent {}: {why}", agent.name))?
-            {
-                Report::Ready => break,
-                Report::End(end) => {
-                    let why = end.err().unwrap_or_else(|| "ended before it began".to_owned());
-                    return Err(format!("agent {}: {why}", agent.name));
-                }
-                Report::Connected => progress(Progress::Connected),
-                Report::Prefilled(seconds) => progress(Progress::Prefilled(seconds)),
-                Report::Echo | Report::Interval(..) => {}
+            if is_gone || stop.load(Ordering::Relaxed) {
+                self.run_stop.store(true, Ordering::Relaxed);
+            }
+            if told_at.elapsed() >= ALIVE_EVERY {
+                told_at = Instant::now();
+                self.tell(&Report::Alive);
             }
         }
     }
-    let start = Instant::now() + HEAD_START;
-    for agent in &mut agents {
-        let left = start.saturating_duration_since(Instant::now() + agent.one_way);
-        send(&mut agent.writer, &Order::Go(left.as_micros() as u64))?;
-    }
-    collect(agents, &options.stop, progress)
-}
-
-/// Adds what the agents send until the last has ended. They are told to stop by the end of what is
-/// sent to them, and then send what they have.
-fn collect(
-    agents: Vec<Agent>,
-    stop: &AtomicBool,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<RunEnd, String> {
-    let count = agents.len();
-    let mut writers = Vec::new();
-    let (reports_in, reports) = mpsc::channel();
-    for mut agent in agents {
-        let reports = reports_in.clone();
-        writers.extend(agent.writer.try_clone());
-        thread::spawn(move || {
-            loop {
-                let report: Result<Report, String> = receive(&mut agent.reader);
-                let last = !matches!(report, Ok(Report::Interval(..)));
-                if reports.send((agent.name.clone(), report)).is_err() || last {
-                    return;
-                }
-            }
-        });
-    }
-    drop(reports_in);
-    let mut run = RunEnd { pinned: true, ..RunEnd::default() };
-    let mut open: BTreeMap<u64, (usize, Record)> = BTreeMap::new();
-    loop {
-        let (name, report) = match reports.recv_timeout(LOOK) {
-            Ok(told) => told,
-            Err(RecvTimeoutError::Timeout) => {
-                if stop.load(Ordering::Relaxed) {
-                    // One that is gone can't be told.
-                    writers.drain(..).for_each(|one| drop(one.shutdown(Shutdown::Write)));
-                }
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        match report {
-            Ok(Report::Interval(index, remote)) => {
-                let record = Record::from_remote(&remote)?;
-                let merged =
-                    open.entry(index).or_insert_with(|| (0, Record::new(record.ops.len())));
-                merged.1.add(&record);
-                merged.0 += 1;
-                while let Some(first) = open.first_entry().filter(|one| one.get().0 == count) {
-                    let (index, (_, record)) = first.remove_entry();
-                    progress(Progress::Interval(index, &record));
-                }
-            }
-            Ok(Report::End(end)) => match *end {
-                Ok(end) => add_end(&mut run, end, &name),
-                Err(why) => run.partial = Some(format!("agent {name}: {why}")),
-            },
-            Ok(_) => run.partial = Some(format!("agent {name} has lost the thread")),
-            Err(why) => run.partial = Some(format!("agent {name}: {why}")),
-        }
-    }
-    for (index, (_, record)) in open {
-        progress(Progress::Interval(index, &record));
-    }
-    Ok(run)
-}
-
-fn add_end(run: &mut RunEnd, end: RunEnd, name: &str) {
-    if let Some(why) = end.partial {
-        run.partial = Some(format!("agent {name}: {why}"));
-    }
-    run.examples.extend(end.examples);
-    run.measured_s = run.measured_s.max(end.measured_s);
-    run.prefill_failed += end.prefill_failed;
-    run.nodelay.0 += end.nodelay.0;
-    run.nodelay.1 += end.nodelay.1;
-    run.pinned &= end.pinned;
-    run.event_base = end.event_base;
 }

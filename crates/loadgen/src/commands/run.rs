@@ -12,8 +12,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 
 use super::Ending;
-use super::agent;
 use super::args::{GeneratorArgs, ReportArgs, WorkloadArgs};
+use super::coordinator::run_on_agents;
 use super::self_check::self_check;
 use crate::engine::{self, Progress, RunOptions};
 use crate::environment::Environment;
@@ -133,7 +133,7 @@ fn collect(
     let end = if generator.agents.is_empty() {
         engine::run(&plan, &options, &mut || {}, &mut progress)
     } else {
-        agent::run_on_agents(&plan, run, &options, &generator.agents, &mut progress)
+        run_on_agents(&plan, run, &options, &generator.agents, &mut progress)
     };
     live.end();
     let end = end?;
