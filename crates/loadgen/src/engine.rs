@@ -75,6 +75,8 @@ pub enum Progress<'a> {
     Connected,
     /// Keys are written, in so many seconds.
     Prefilled(f64),
+    /// The measured time begins so much later.
+    Begins(Duration),
     /// An interval of the measured time is complete.
     Interval(u64, &'a Record),
 }
@@ -140,6 +142,11 @@ struct Shared {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between "all are ready" and the start of the load.
 const HEAD_START: Duration = Duration::from_millis(20);
+
+/// From the word to start until the measured time begins.
+pub fn until_measured(plan: &Plan) -> Duration {
+    HEAD_START + plan.warmup
+}
 
 /// Runs a plan. `ready` is called when everything is prepared, and returns when the load should
 /// begin; `progress` is told what happens. The error says why nothing could be measured at all.
@@ -269,6 +276,7 @@ impl Lead<'_> {
             progress(Progress::Prefilled(began.elapsed().as_secs_f64()));
         }
         ready();
+        progress(Progress::Begins(until_measured(&self.shared.plan)));
         // Threads read the start when the barrier lets them through.
         self.shared.barrier.wait();
         Ok(())

@@ -183,6 +183,33 @@ fn a_curve_keeps_what_it_has_when_the_server_dies() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// HdrHistogram's reader in Python finds in the log what the JSON says, of each command and kind.
+#[test]
+fn another_reader_finds_the_same_figures_in_the_log() {
+    let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let python = repository.join(".venv/bin/python");
+    assert!(python.is_file(), ".venv/bin/python is needed: run make setup");
+    let folder = folder("log");
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (log, json) = (path("r.hlog"), path("r.json"));
+    for (protocol, more) in [("redis", None), ("memcache", Some("--memcache"))] {
+        let server = Serving::start(&[&["serve"][..], more.as_slice()].concat());
+        let args = ["run", &server.address, "-p", protocol, "-r", "5000", "-d", "1", "-q"];
+        let load = ["--warmup", "0.1", "--interval", "0.2", "--set", "timeout_ms = 60000"];
+        let mix = ["--set", "commands = { get = 6, set = 2, incr = 1, delete = 1 }"];
+        let files = ["--hlog", &log, "--json", &json];
+        let (text, status) = told(&bench(&[&args[..], &load, &mix, &files].concat()));
+        assert_eq!(status, 0, "{protocol}: {text}");
+        let program = repository.join("tests/clients/hlog_reader.py");
+        let read = Command::new(&python).arg(program).args([&log, &json]).output().unwrap();
+        let (text, status) = told(&read);
+        // Count and maximum at least, of two kinds of four commands and two of slip.
+        let compared: u32 = text.split(' ').next().unwrap().parse().unwrap_or(0);
+        assert!(status == 0 && compared >= 20, "{protocol}: {text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn a_comparison_keeps_the_pairs_it_has_and_says_that_they_are_not_all() {
     // Three pairs of a rate that is exact, and not a fourth.

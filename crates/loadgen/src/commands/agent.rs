@@ -110,6 +110,8 @@ fn carry_out(
     let mut progress = |progress: Progress<'_>| match progress {
         Progress::Connected => link.tell(&Report::Connected),
         Progress::Prefilled(seconds) => link.tell(&Report::Prefilled(seconds)),
+        // The coordinator knows, since it says when.
+        Progress::Begins(_) => {}
         Progress::Interval(index, record) => {
             link.tell(&Report::Interval(index, Box::new(record.to_remote())));
         }

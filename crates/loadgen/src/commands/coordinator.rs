@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::messages::{Inbox, LOOK, Order, PATIENCE, Prepare, Report, SILENCE_MAX, connect, send};
-use crate::engine::{Progress, RunEnd, RunOptions};
+use crate::engine::{Progress, RunEnd, RunOptions, until_measured};
 use crate::record::Record;
 use crate::workload::Plan;
 
@@ -110,6 +110,8 @@ pub fn run_on_agents(
         send(&agent.writer, &Order::Go(left.as_micros() as u64))
             .map_err(|why| format!("agent {}: {why}", agent.name))?;
     }
+    let left = start.saturating_duration_since(Instant::now());
+    progress(Progress::Begins(left + until_measured(plan)));
     collect(agents, stop, progress)
 }
 

@@ -109,8 +109,7 @@ fn collect(
         None => None,
         Some(path) => {
             let file = create(path)?;
-            let writer = HlogWriter::new(BufWriter::new(file), &plan, options.interval, started);
-            Some(writer.map_err(|error| format!("{}: {error}", path.display()))?)
+            Some(HlogWriter::new(BufWriter::new(file), &plan, options.interval))
         }
     };
     let mut hlog_failure = None;
@@ -118,6 +117,12 @@ fn collect(
         Progress::Connected => live.note(&format!("connected to {}", options.address)),
         Progress::Prefilled(seconds) => {
             live.note(&format!("wrote {} keys in {seconds:.1} s", settings.keys.count));
+        }
+        Progress::Begins(after) => {
+            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + after;
+            if let Some(Err(error)) = hlog.as_mut().map(|hlog| hlog.begin(at)) {
+                hlog_failure.get_or_insert(error);
+            }
         }
         Progress::Interval(index, record) => {
             gather.add(index, record);

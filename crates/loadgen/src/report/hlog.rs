@@ -19,9 +19,14 @@ pub struct HlogWriter<W> {
 }
 
 impl<W: Write> HlogWriter<W> {
-    /// Writes the heading. `started` is the Unix time of the first interval.
-    pub fn new(mut out: W, plan: &Plan, interval: Duration, started: Duration) -> io::Result<Self> {
-        let start_s = started.as_secs_f64();
+    /// A log of intervals of this length.
+    pub fn new(out: W, plan: &Plan, interval: Duration) -> HlogWriter<W> {
+        HlogWriter { out, names: plan.ops.iter().map(|op| op.name()).collect(), interval }
+    }
+
+    /// Writes the heading. `at` is the Unix time at which the first interval begins.
+    pub fn begin(&mut self, at: Duration) -> io::Result<()> {
+        let (start_s, out) = (at.as_secs_f64(), &mut self.out);
         writeln!(out, "#[Logged with weir-bench {}]", env!("CARGO_PKG_VERSION"))?;
         writeln!(out, "#[Histogram log format version 1.3]")?;
         writeln!(out, "#[StartTime: {start_s:.3} (seconds since epoch)]")?;
@@ -31,7 +36,7 @@ impl<W: Write> HlogWriter<W> {
             "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\
              \"Interval_Compressed_Histogram\""
         )?;
-        Ok(HlogWriter { out, names: plan.ops.iter().map(|op| op.name()).collect(), interval })
+        out.flush()
     }
 
     /// Writes an interval.
@@ -73,7 +78,8 @@ mod tests {
         let mut bytes = Vec::new();
         let second = Duration::from_secs(1);
         let started = Duration::from_millis(1_700_000_000_123);
-        let mut log = HlogWriter::new(&mut bytes, &plan, second, started).expect("memory");
+        let mut log = HlogWriter::new(&mut bytes, &plan, second);
+        log.begin(started).expect("memory");
         let mut record = Record::new(plan.ops.len());
         for value in [1000, 2000, 3_000_000] {
             assert!(record.ops[0].response.record(value));
