@@ -69,14 +69,11 @@ fn body(bytes: &[u8], at: usize, limits: &Limits) -> Element {
 /// Reads a text whose format is named by its first three bytes, and a colon. What is wrong with the
 /// text is found when all of it is there: so the same is found wherever the stream is cut.
 fn verbatim(bytes: &[u8], at: usize, limits: &Limits) -> Element {
-    let NumberLine::Whole { value: value @ 0.., next } = decimal::number_line(bytes, at + 1) else {
-        return body(bytes, at, limits);
-    };
-    match body(bytes, at, limits) {
-        Element::Bad(text) => Element::Bad(text),
-        _ if value < 4 => Element::Bad("invalid verbatim string"),
-        Element::Whole { .. } if bytes[next + 3] != b':' => Element::Bad("invalid verbatim string"),
-        element => element,
+    const WRONG: Element = Element::Bad("invalid verbatim string");
+    match (decimal::number_line(bytes, at + 1), body(bytes, at, limits)) {
+        (NumberLine::Whole { value: 0..4, .. }, _) => WRONG,
+        (NumberLine::Whole { next, .. }, Element::Whole { .. }) if bytes[next + 3] != b':' => WRONG,
+        (_, element) => element,
     }
 }
 

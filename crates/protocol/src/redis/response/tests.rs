@@ -234,6 +234,7 @@ fn what_is_no_resp3_is_broken() {
 
 #[test]
 fn a_verbatim_string_is_judged_when_it_is_whole_wherever_it_is_cut() {
+    crate::fuzz::redis_response(b"=1\r\n$1\r\nk\r\n");
     crate::fuzz::redis_response(b"+OK\r\n=7\r\nt%2x,t:");
     assert_eq!(framed_resp3(b"=7\r\ntxtx:ab").1, None);
     assert_eq!(framed_resp3(b"=7\r\ntxt:abc\r\n"), (vec![13], None));
