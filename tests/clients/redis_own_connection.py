@@ -169,10 +169,38 @@ def channels():
     equal(client().pubsub_channels(), [], "channels in the end")
 
 
+def one_connection():
+    """In RESP3 who listens asks for other things on the same connection meanwhile."""
+    mine = redis.Connection(port=PORT, protocol=3, socket_timeout=PATIENCE_S)
+    mine.connect()
+    heard = []
+    mine._parser.set_pubsub_push_handler(heard.append)
+    mine.send_command("SUBSCRIBE", "single")
+    equal(mine.read_response(push_request=True), None, "a subscription's confirmation")
+    publisher = client()
+    for number in range(MESSAGES):
+        equal(publisher.publish("single", number), 1, "the listener that was reached")
+        mine.send_command("SET", f"single{number}", number)
+        mine.send_command("MGET", f"single{number}", f"single{number - 1}")
+        equal(mine.read_response(), b"OK", "a write beside messages")
+        before = str(number - 1).encode() if number else None
+        equal(mine.read_response(), [str(number).encode(), before], "a read beside messages")
+    mine.send_command("UNSUBSCRIBE", "single")
+    mine.send_command("ECHO", "end")
+    equal(mine.read_response(), b"end", "what comes after the last message")
+    equal(heard[0], [b"subscribe", b"single", 1], "the first that is pushed")
+    messages = [[b"message", b"single", str(number).encode()] for number in range(MESSAGES)]
+    equal(heard[1:-1], messages, "messages beside answers")
+    equal(heard[-1], [b"unsubscribe", b"single", 0], "the last that is pushed")
+    mine.disconnect()
+
+
 transactions()
 across()
 work()
 channels()
+if VERSION == 3:
+    one_connection()
 if failures:
     sys.exit("\n".join(failures))
 print(f"redis-py, connections of its own: {compared} results compared")

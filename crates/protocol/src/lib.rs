@@ -527,8 +527,8 @@ impl Protocol {
     }
 
     /// The same for a client that has a connection of its own: every request is for that one
-    /// ([`Route::Dedicated`]), and what would change the connection for whoever uses it next is
-    /// refused.
+    /// ([`Route::Dedicated`]), but for those beside a [`Session::PushedSubscription`], and what
+    /// would change the connection for whoever uses it next is refused.
     #[cold]
     pub fn parse_in_session(
         self,

@@ -31,8 +31,11 @@ pub enum Tie {
 pub enum Session {
     /// It has begun a transaction, or watches keys for one.
     Transaction,
-    /// It has subscribed to channels.
+    /// It has subscribed to channels, and takes everything that comes for a message.
     Subscription,
+    /// It has subscribed to channels, and can tell messages from answers: it may ask for other
+    /// things meanwhile, as anybody.
+    PushedSubscription,
 }
 
 /// What a server tells a client that has subscribed.

@@ -264,6 +264,52 @@ fn another_request_is_refused_while_it_listens_and_taken_when_it_does_not() {
 }
 
 #[test]
+fn in_resp3_who_listens_asks_for_other_things_as_anybody() {
+    let (mut rig, client, _) = rig(1);
+    rig.ask(client, &["HELLO", "3"]);
+    rig.take(client);
+    // What was asked for before is answered before.
+    rig.feed(client, [request(&["GET", "k"]), request(&["SUBSCRIBE", "c"])].concat().as_bytes());
+    let shared = rig.connected.last().unwrap().0;
+    rig.feed(shared, b"%1\r\n$5\r\nproto\r\n:3\r\n");
+    rig.feed(shared, b"_\r\n");
+    assert_eq!(rig.take(client), "_\r\n");
+    let own = rig.connected.last().unwrap().0;
+    assert_ne!(own, shared);
+    rig.feed(own, b"%1\r\n$5\r\nproto\r\n:3\r\n");
+    assert!(rig.take(own).ends_with(&request(&["SUBSCRIBE", "c"])));
+    // Nothing overtakes the answer to it.
+    rig.ask(client, &["GET", "k"]);
+    let mark = rig.take(own);
+    let marked = format!("$18\r\n{}", &mark[mark.len() - 20..]);
+    rig.take(shared);
+    let subscribed = ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n";
+    rig.feed(own, format!("{subscribed}{marked}").as_bytes());
+    assert_eq!(rig.take(client), subscribed);
+    assert_eq!(rig.take(shared), request(&["GET", "k"]));
+    // Messages come meanwhile; and what is asked now needs no mark.
+    let message = MESSAGE.replacen('*', ">", 1);
+    rig.feed(own, message.as_bytes());
+    assert_eq!(rig.take(client), message);
+    rig.feed(shared, b"$1\r\nv\r\n");
+    assert_eq!(rig.take(client), "$1\r\nv\r\n");
+    assert_eq!(rig.exchange(client, &["INCR", "k"], shared, ":1\r\n"), ":1\r\n");
+    rig.ask(client, &["PING"]);
+    assert_eq!(rig.take(client), "+PONG\r\n");
+    for words in [&["MULTI"][..], &["BLPOP", "k", "0"], &["HELLO", "2"], &["RESET"]] {
+        rig.ask(client, words);
+        let refusal = rig.take(client);
+        assert!(refusal.contains("is not possible while the client listens"), "{refusal}");
+    }
+    // One that sends no more is answered what it is owed.
+    rig.ask(client, &["GET", "k"]);
+    rig.end_receiving(client, RecvEnd::Eof);
+    rig.feed(shared, b"$1\r\nv\r\n");
+    assert_eq!(rig.take(client), "$1\r\nv\r\n");
+    assert!(rig.is_closed(client) && rig.is_closed(own) && !rig.is_closed(shared));
+}
+
+#[test]
 fn a_server_that_says_nothing_more_to_who_listens_runs_out_of_time() {
     let mut options = pool(Protocol::Redis, 1);
     options.request_timeout = Some(Duration::from_millis(100));

@@ -231,13 +231,13 @@ fn who_listens_in_resp3_is_told_by_pushed_messages() {
         rig.feed(server, piece);
     }
     assert_eq!(rig.take(client), told);
+    let mark = "*2\r\n$4\r\nPING\r\n$18\r\nweir: all answered\r\n";
     rig.feed(client, b"PING\r\n");
-    rig.take(server);
-    rig.feed(server, b"+PONG\r\n");
+    assert_eq!(rig.take(server), mark);
+    rig.feed(server, b"$18\r\nweir: all answered\r\n");
     assert_eq!(rig.take(client), "+PONG\r\n");
     rig.feed(client, b"UNSUBSCRIBE\r\nGET a\r\n");
     let asked = rig.take(server);
-    let mark = "*2\r\n$4\r\nPING\r\n$18\r\nweir: all answered\r\n";
     assert_eq!(asked, format!("*1\r\n$11\r\nUNSUBSCRIBE\r\n{mark}"));
     let left = ">3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n";
     rig.feed(server, format!("{left}$18\r\nweir: all answered\r\n").as_bytes());

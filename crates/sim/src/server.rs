@@ -367,6 +367,7 @@ impl ModelServer {
             return false;
         }
         if world.strikes(plan.unresolved_pm) {
+            oracle.failed[self.index] = true;
             world.schedule(world.now, Happening::Resolved(self.index, false));
             world.schedule(world.now + 20 * MS, Happening::Resolved(self.index, true));
         }

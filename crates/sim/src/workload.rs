@@ -52,7 +52,8 @@ pub enum Expect {
     Single(Vec<u8>),
     /// What servers answer to these units, with their keys.
     Many(Form, Vec<(Vec<u8>, Vec<u8>)>),
-    /// These bytes, or, when there are none, an error, while the client listens; else the other.
+    /// While the client listens in RESP2 these bytes, or, when there are none, an error; else the
+    /// other.
     Listening(Vec<u8>, Box<Expect>),
     /// The sum of what servers answer to this unit.
     Count(Vec<u8>),

@@ -5,7 +5,7 @@
 use crate::decimal::{self, NumberLine};
 use crate::redis::commands::{self, Answer, Keys, Place, Row};
 use crate::redis::reply;
-use crate::redis::request::{parse_any, route_rarer, stream_keys};
+use crate::redis::request::{self, parse_any, route_rarer, stream_keys};
 use crate::{
     Expect, Forward, KeySpan, Limits, Notice, Own, Parsed, Request, RequestState, Route, Scratch,
     Session, Then, Tie,
@@ -138,6 +138,8 @@ pub(super) fn dispatch(
     let route = match session {
         Session::Transaction => in_transaction(row, bytes, size, scratch),
         Session::Subscription => Ok(in_subscription(row, scratch)),
+        Session::PushedSubscription if row.place == Place::Subscribe => Ok(Tie::Listens),
+        Session::PushedSubscription => return beside_messages(row, bytes, size, scratch),
     };
     match route {
         Ok(tie) => for_connection(index, size, tie),
@@ -199,6 +201,27 @@ fn in_subscription(row: &Row, scratch: &mut Scratch) -> Tie {
     ];
     reply::error(&text, 0, scratch);
     Tie::Keeps
+}
+
+/// What becomes of a request that has nothing to do with the subscription: what becomes of
+/// anybody's, unless it wants a connection of its own as well, or would end the subscription.
+fn beside_messages(row: &Row, bytes: &[u8], size: usize, scratch: &mut Scratch) -> Parsed {
+    let session = scratch.session.take();
+    let parsed = request::dispatch(bytes, size, scratch);
+    scratch.session = session;
+    match parsed {
+        Parsed::Request(Request { route: Route::Dedicated(_), .. })
+        | Parsed::Own(Own { answer: Answer::Hello | Answer::Reset, .. }) => {
+            scratch.reply.clear();
+            let name = row.name.as_bytes();
+            reply::error(
+                &[b"'", name, b"' is not possible while the client listens"],
+                size,
+                scratch,
+            )
+        }
+        parsed => parsed,
+    }
 }
 
 /// See [`crate::Protocol::notice`].

@@ -270,7 +270,7 @@ impl Proxy {
     }
 
     /// Sends a well-formed request on its way.
-    fn admit(&mut self, key: Key, request: Request, mut frame: Frame<'_>) {
+    pub(super) fn admit(&mut self, key: Key, request: Request, mut frame: Frame<'_>) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let (pool_index, lane) = (client.pool as usize, client.lane(key));
         let record = Record {

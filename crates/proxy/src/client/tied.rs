@@ -14,10 +14,11 @@
 //! Which connection that is, and what becomes of it, is in `dedicated.rs`. A client changes over
 //! when everything that it asked for before is answered, so that its requests take effect in their
 //! order; until then it is paused. Invariant: while a client is not `Shared`, none of its requests
-//! is on its way on a connection of others.
+//! is on its way on a connection of others, but for those of one that listens in RESP3, where
+//! messages can be told from answers.
 
 use base::slab::Key;
-use protocol::{Parsed, Request, Route, Session, Tie};
+use protocol::{Parsed, Request, Route, Session, Tie, Version};
 
 use super::input::{Frame, Step};
 use super::{Client, State};
@@ -87,7 +88,7 @@ impl Mode {
 
     /// Whether a client that sends no more has no use for what is still to come.
     pub(super) fn ends_with_input(self) -> bool {
-        matches!(self, Mode::Awaits { waits: true, .. } | Mode::Listens { .. })
+        matches!(self, Mode::Awaits { waits: true, .. })
     }
 }
 
@@ -107,6 +108,9 @@ impl Proxy {
         let Some(client) = self.clients.get_mut(key) else { return Step::Stopped };
         let session = match client.mode {
             Mode::Transaction { .. } => Session::Transaction,
+            Mode::Listens { .. } if client.profile.version == Version::Resp3 => {
+                Session::PushedSubscription
+            }
             Mode::Listens { .. } => Session::Subscription,
             Mode::Shared | Mode::Awaits { .. } => return self.pause_until_answered(key),
         };
@@ -123,10 +127,15 @@ impl Proxy {
                 client.need = need;
                 Step::Incomplete
             }
-            Parsed::Request(request) => self.admit_tied(key, request, frame),
-            Parsed::Own(_) | Parsed::Reply { .. } if self.has_unknown_answers(key) => {
+            Parsed::Request(request) if matches!(request.route, Route::Dedicated(_)) => {
+                self.admit_tied(key, request, frame)
+            }
+            Parsed::Request(_) | Parsed::Own(_) | Parsed::Reply { .. }
+                if self.has_unknown_answers(key) =>
+            {
                 self.pause_until_answered(key)
             }
+            Parsed::Request(request) => self.admit_beside(key, request, frame),
             Parsed::Own(own) => self.answer_own(key, own, frame.bytes()),
             Parsed::Reply { size, then, fault } => {
                 if fault {
@@ -175,11 +184,26 @@ impl Proxy {
         Step::Stopped
     }
 
+    /// Takes a request of a client that listens, which goes where those of others go.
+    fn admit_beside(&mut self, key: Key, request: Request, frame: Frame<'_>) -> Step {
+        let client = self.clients.at(key.index);
+        let pool = &mut self.pools[client.pool as usize];
+        pool.stats.client_requests += 1;
+        let size = request.size;
+        if pool.options.password.is_some() && !client.profile.authenticated {
+            let refusal = pool.options.protocol.unauthenticated();
+            self.reply_now(key, refusal);
+        } else {
+            self.admit(key, request, frame);
+        }
+        Step::Consumed(size)
+    }
+
     /// Takes a request of [`Route::Dedicated`].
     #[cold]
     pub(super) fn admit_tied(&mut self, key: Key, request: Request, frame: Frame<'_>) -> Step {
         let Route::Dedicated(tie) = request.route else {
-            unreachable!("every request of a session is for a connection of its own");
+            unreachable!("it is for a connection of the client's own");
         };
         let client = self.clients.at_mut(key.index);
         let protocol = self.pools[client.pool as usize].options.protocol;
@@ -211,7 +235,7 @@ impl Proxy {
                 self.reply_scratch(key);
             }
             (Mode::Shared, Tie::Waits | Tie::Watches | Tie::Listens)
-            | (Mode::Transaction { connection: None, .. }, _)
+            | (Mode::Transaction { connection: None, .. } | Mode::Listens { .. }, _)
                 if !client.requests.is_empty() =>
             {
                 return self.pause_until_answered(key);

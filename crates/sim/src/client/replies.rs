@@ -114,13 +114,12 @@ impl ModelClient {
 
     fn is_right(&mut self, sent: &Sent, reply: &[u8], world: &World, oracle: &mut Oracle) -> bool {
         let expect = match &sent.expect {
-            Expect::Listening(bytes, _) if self.listens && bytes.is_empty() => &Expect::Error,
-            Expect::Listening(bytes, _) if self.listens => {
-                // In RESP3 who listens is answered as anybody.
-                let resp3 = sent.version == Version::Three;
-                return if resp3 { reply == b"+PONG\r\n" } else { reply == bytes };
+            // In RESP3 who listens is answered as anybody.
+            Expect::Listening(_, otherwise) if !self.listens || sent.version == Version::Three => {
+                otherwise
             }
-            Expect::Listening(_, otherwise) => otherwise,
+            Expect::Listening(bytes, _) if bytes.is_empty() => &Expect::Error,
+            Expect::Listening(bytes, _) => return reply == bytes,
             expect => expect,
         };
         match expect {

@@ -153,6 +153,45 @@ fn nothing_in_a_transaction_may_change_the_connection_for_the_next_client() {
 }
 
 #[test]
+fn who_can_tell_messages_from_answers_may_ask_for_anything_that_needs_no_connection_of_its_own() {
+    let parse = |words: &[&str]| {
+        let (mut state, mut scratch) = (RequestState::default(), Scratch::default());
+        let (limits, bytes) = (Limits::default(), resp(words));
+        let session = Session::PushedSubscription;
+        let parsed =
+            (Protocol::Redis).parse_in_session(session, &mut state, &bytes, &limits, &mut scratch);
+        (parsed, String::from_utf8(scratch.reply).unwrap())
+    };
+    let route = |words: &[&str]| match parse(words) {
+        (Parsed::Request(request), _) => request.route,
+        other => panic!("{words:?}: {other:?}"),
+    };
+    assert!(matches!(route(&["GET", "k"]), Route::Key(_)));
+    assert_eq!(route(&["MGET", "a", "b"]), Route::Split);
+    assert_eq!(route(&["PUBLISH", "c", "m"]), Route::Any);
+    for word in ["SUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE"] {
+        assert_eq!(route(&[word, "c"]), Route::Dedicated(Tie::Listens));
+    }
+    for words in [&["PING"][..], &["ECHO", "x"], &["CLIENT", "ID"], &["QUIT"], &["AUTH", "p"]] {
+        assert!(matches!(parse(words).0, Parsed::Own(_)), "{words:?}");
+    }
+    for words in [
+        &["BLPOP", "k", "0"][..],
+        &["XREAD", "BLOCK", "0", "STREAMS", "s", "$"],
+        &["MULTI"],
+        &["WATCH", "k"],
+        &["HELLO", "3"],
+        &["RESET"],
+    ] {
+        let (parsed, reply) = parse(words);
+        assert!(matches!(parsed, Parsed::Reply { .. }), "{words:?}: {parsed:?}");
+        let name = words[0].to_ascii_lowercase();
+        let text = format!("-ERR '{name}' is not possible while the client listens\r\n");
+        assert_eq!(reply, text);
+    }
+}
+
+#[test]
 fn the_parser_is_as_before_when_a_session_is_over() {
     let (mut state, mut scratch) = (RequestState::default(), Scratch::default());
     let limits = Limits::default();
