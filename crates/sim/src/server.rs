@@ -367,9 +367,7 @@ impl ModelServer {
             return false;
         }
         if world.strikes(plan.unresolved_pm) {
-            oracle.failed[self.index] = true;
-            world.schedule(world.now, Happening::Resolved(self.index, false));
-            world.schedule(world.now + 20 * MS, Happening::Resolved(self.index, true));
+            self.loses_its_name(world, oracle);
         }
         let mut fails = true;
         if world.strikes(plan.garbage_pm) {
@@ -431,6 +429,13 @@ impl ModelServer {
         oracle.tainted[self.index].push(connection);
         world.note("server babbles", connection as u64, 0);
         world.peer_send(connection, extra(self.protocol), 0);
+    }
+
+    /// Its name does not resolve for a while, which is a failure as any.
+    fn loses_its_name(&self, world: &mut World, oracle: &mut Oracle) {
+        oracle.failed[self.index] = true;
+        world.schedule(world.now, Happening::Resolved(self.index, false));
+        world.schedule(world.now + 20 * MS, Happening::Resolved(self.index, true));
     }
 
     fn restart(&mut self, world: &mut World, oracle: &mut Oracle) {
