@@ -94,6 +94,7 @@ const REDIS_NONSENSE: &[Nonsense] = &[
     (b"GET \0\r\n", "-ERR Protocol error: invalid character in inline request", true),
     (b"\x16\x03\x01\0\xc8\x01\0\0\xc4\x03\x03\n", "-ERR Protocol error: invalid character", true),
     (b"\xff\xff\xff\xff\r\n", "-ERR unknown command", false),
+    (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "-ERR unknown command 'PROXY'", false),
     (b"get k0 0 0\r\n", "-ERR wrong number of arguments for 'get' command", false),
     (
         b"*3\r\n$4\r\nMSET\r\n$2\r\nk0\r\n$1\r\nv\r\n*2\r\n$4\r\nMSET\r\n$1\r\na\r\n",
@@ -127,6 +128,9 @@ const MEMCACHED_NONSENSE: &[Nonsense] = &[
     (b"\0\x01\0\0\0\x01\0\0get k0\r\n", "ERROR\r\n", false),
     (b"\x80\x01\0\x04\xff\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\0abcd", "", true),
     (b"\xff\xff\xff\xff\r\n", "ERROR\r\n", false),
+    (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "ERROR\r\n", false),
+    (b"\x16\x03\x01\0\xc8\x01\0\0\xc4\x03\x03\n", "ERROR\r\n", false),
+    (b"set k0 0 0 2147483646\r\n", "CLIENT_ERROR bad command line format\r\n", true),
     (b"*1\r\n$4\r\nPING\r\n", "ERROR\r\n", false),
     (b"POST / HTTP/1.1\r\nHost: here\r\n\r\n", "", true),
 ];

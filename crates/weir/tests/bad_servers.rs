@@ -7,7 +7,7 @@
 mod support;
 
 use support::bystander::Bystander;
-use support::fake::{Act, Fake};
+use support::fake::{Act, Fake, Then};
 use support::keys::keys_of;
 use support::process::{memory_bytes, resident_bytes_max};
 use support::servers::{Kind, Server};
@@ -97,7 +97,10 @@ fn redis_nonsense() -> Vec<Bad> {
         ("a type of a later protocol", Act::says("%1\r\n+a\r\n+b\r\n"), NONSENSE),
         ("a line without its end", Act::says(vec![b'+'; 1 << 20]), NONSENSE),
         ("a bare line feed", Act::says("+OK\n"), NONSENSE),
+        ("blank lines", Act::says("\r\n\r\n"), NONSENSE),
         ("a negative length", Act::says("$-2\r\n"), NONSENSE),
+        ("another one", Act::says("$-7\r\nabc\r\n"), NONSENSE),
+        ("a length that wraps 32 bits to 3", Act::says("$4294967299\r\nabc\r\n"), NONSENSE),
         ("a length that wraps to 3", Act::says("$18446744073709551619\r\nabc\r\n"), NONSENSE),
         ("a huge length", Act::says("$4294967295\r\nabc"), NONSENSE),
         ("a length that is no number", Act::says("$3x\r\nabc\r\n"), NONSENSE),
@@ -114,6 +117,8 @@ fn redis_nonsense() -> Vec<Bad> {
 }
 
 fn memcached_nonsense() -> Vec<Bad> {
+    let long_key = format!("VALUE {} 0 1\r\na\r\nEND\r\n", "k".repeat(300));
+    let long_flags = format!("VALUE k10 {} 1\r\na\r\nEND\r\n", "0".repeat(20_000));
     vec![
         ("garbage", Act::says("hello there\r\n"), NONSENSE),
         ("another key's value", Act::says("VALUE k99 0 1\r\na\r\nEND\r\n"), NONSENSE),
@@ -122,6 +127,10 @@ fn memcached_nonsense() -> Vec<Bad> {
         ("the reply to another command", Act::says("STORED\r\n"), NONSENSE),
         ("a line without its end", Act::says(vec![b'V'; 1 << 20]), NONSENSE),
         ("a bare line feed", Act::says("END\n"), NONSENSE),
+        ("blank lines", Act::says("\r\n\r\n"), NONSENSE),
+        ("a key that is too long", Act::says(long_key), NONSENSE),
+        ("flags that are too long", Act::says(long_flags), NONSENSE),
+        ("a length that wraps 32 bits to 3", Act::says("VALUE k10 0 4294967299\r\n"), NONSENSE),
         ("a negative length", Act::says("VALUE k10 0 -1\r\n"), NONSENSE),
         ("a length that wraps to 3", Act::says("VALUE k10 0 18446744073709551619\r\n"), NONSENSE),
         ("a huge length", Act::says("VALUE k10 0 4294967295\r\nabc"), NONSENSE),
@@ -161,6 +170,120 @@ fn nonsense_becomes_an_error_and_breaks_only_its_connection() {
     });
 }
 
+/// What servers say when they are well, but won't.
+const REDIS_ERRORS: &[&str] = &[
+    "-LOADING Redis is loading the dataset in memory\r\n",
+    "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+    "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n",
+    "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+    "-NOAUTH Authentication required.\r\n",
+    "-MOVED 3999 127.0.0.1:6381\r\n",
+    "-ASK 3999 127.0.0.1:6381\r\n",
+    "-ERR unknown command\r\n",
+];
+
+const MEMCACHED_ERRORS: &[&str] = &[
+    "SERVER_ERROR out of memory writing get response\r\n",
+    "SERVER_ERROR temporary failure\r\n",
+    "CLIENT_ERROR line too long\r\n",
+    "ERROR\r\n",
+];
+
+#[test]
+fn errors_of_a_server_are_passed_on_word_for_word_and_break_nothing() {
+    Scene::each(|scene| {
+        let is_redis = scene.kind == Kind::Redis;
+        let errors = if is_redis { REDIS_ERRORS } else { MEMCACHED_ERRORS };
+        let well = String::from_utf8_lossy(scene.kind.missing()).into_owned();
+        assert_eq!(scene.get(), well);
+        let opened_count = scene.fake.connections_count();
+        for text in errors {
+            scene.fake.now(Act::says(*text));
+            assert_eq!(scene.get(), *text);
+        }
+        scene.fake.now(Act::is_well(scene.kind));
+        assert_eq!(scene.get(), well);
+        assert_eq!(scene.fake.connections_count(), opened_count, "no connection was lost");
+        let counted = scene.weir.stats()[scene.kind.name()]["left"].clone();
+        assert_eq!(
+            (counted["server_err"].as_u64(), counted["server_eof"].as_u64()),
+            (Some(0), Some(0))
+        );
+    });
+}
+
+#[test]
+fn a_reply_that_comes_in_single_bytes_is_whole() {
+    Scene::each(|scene| {
+        let reply = scene.kind.found(KEY, &"slow ".repeat(200));
+        scene.fake.now(Act::trickles(reply.clone()));
+        for _ in 0..5 {
+            assert_eq!(scene.get().into_bytes(), reply);
+        }
+    });
+}
+
+/// A connection that is torn down costs what was asked on it, and one that is closed to one side is
+/// dead for what is asked next.
+#[test]
+fn a_connection_that_ends_in_any_way_costs_what_was_asked_on_it() {
+    Scene::each(|scene| {
+        let well = scene.kind.missing();
+        for (then, said, is_answered) in [
+            (Then::Resets, &b""[..], false),
+            (Then::ClosesItsHalf, b"", false),
+            (Then::Closes, well, true),
+            (Then::ClosesItsHalf, well, true),
+        ] {
+            scene.fake.now(Act::says_and(said, then));
+            let reply = scene.get();
+            let is_error = reply.starts_with("-ERR ") || reply.starts_with("SERVER_ERROR ");
+            assert_eq!(
+                (reply.as_bytes() == well, is_error),
+                (is_answered, !is_answered),
+                "{then:?}"
+            );
+            scene.fake.now(Act::is_well(scene.kind));
+            until("another connection serves", || (scene.get().as_bytes() == well).then_some(()));
+        }
+        // Before anything is asked.
+        for then in [Then::Resets, Then::Closes, Then::ClosesItsHalf] {
+            scene.fake.greets_with(Act::says_and("", then));
+            scene.fake.restart(Act::is_well(scene.kind));
+            for _ in 0..20 {
+                let reply = scene.get();
+                assert!(
+                    reply.starts_with("-ERR ") || reply.starts_with("SERVER_ERROR "),
+                    "{reply}"
+                );
+            }
+            scene.fake.greets_with(Act::says(""));
+            scene.recovers();
+        }
+    });
+}
+
+/// What a server says before it is asked anything may come when a request waits already. Its kind
+/// and its key tell. (Replies of Redis have neither.)
+#[test]
+fn a_greeting_that_cannot_be_the_reply_reaches_nobody() {
+    for base in Base::BOTH {
+        let kind = Kind::Memcached;
+        let mut scene = Scene::new(kind, base, Fake::start(Act::is_well(kind)), &[]);
+        for stray in [kind.found("k99", "stray"), kind.stored().to_vec(), b"220 hello\r\n".to_vec()]
+        {
+            scene.fake.greets_with(Act::says(stray));
+            for _ in 0..10 {
+                scene.fake.restart(Act::is_well(kind));
+                let reply = scene.get();
+                assert!(reply == "END\r\n" || reply.starts_with("SERVER_ERROR "), "{reply}");
+            }
+        }
+        scene.fake.greets_with(Act::says(""));
+        scene.end();
+    }
+}
+
 /// A surplus reply must not reach whoever asks next.
 #[test]
 fn replies_that_nobody_asked_for_reach_nobody() {
@@ -193,7 +316,11 @@ const TIMEOUT: &str = "timeout: 1500";
 #[test]
 fn a_silent_server_costs_its_clients_the_time_out_and_no_more() {
     for (kind, base) in Kind::BOTH.into_iter().flat_map(|kind| Base::BOTH.map(|b| (kind, b))) {
-        let half: &str = if kind == Kind::Redis { "$5\r\nhel" } else { "VALUE k10 0 5\r\nhel" };
+        // The second is of a length that may be, and takes no memory before it comes.
+        let halves: [&str; 2] = match kind {
+            Kind::Redis => ["$5\r\nhel", "$536870912\r\nhel"],
+            Kind::Memcached => ["VALUE k10 0 5\r\nhel", "VALUE k10 0 536870912\r\nhel"],
+        };
         let fake = Fake::start(Act::hangs());
         let mut scene = Scene::new(kind, base, fake, &[TIMEOUT]);
         assert_eq!(scene.get(), scene.error(SILENT));
@@ -204,10 +331,16 @@ fn a_silent_server_costs_its_clients_the_time_out_and_no_more() {
         scene.fake.says_late(&kind.found(KEY, "late"));
         scene.fake.says_late(kind.missing());
         assert_eq!(kind.reply(&mut scene.wire), kind.missing());
-        scene.fake.now(Act::says(half));
-        assert_eq!(scene.get(), scene.error(SILENT));
+        let before = memory_bytes(scene.weir.pid());
+        for half in halves {
+            scene.fake.now(Act::says(half));
+            assert_eq!(scene.get(), scene.error(SILENT));
+            scene.recovers();
+        }
+        let grown = memory_bytes(scene.weir.pid()).saturating_sub(before);
+        assert!(grown < 8 << 20, "{grown} bytes are held");
         let timed_out = scene.weir.stats()[kind.name()]["left"]["server_timedout"].clone();
-        assert_eq!(timed_out.as_u64(), Some(2));
+        assert_eq!(timed_out.as_u64(), Some(3));
         scene.end();
     }
 }

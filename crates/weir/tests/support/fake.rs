@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -17,17 +18,38 @@ use super::servers::Kind;
 pub(crate) struct Act {
     /// Sent as it is.
     pub(crate) says: Vec<u8>,
-    /// Whether it closes the connection then.
-    pub(crate) closes: bool,
+    /// What becomes of the connection then.
+    pub(crate) then: Then,
+    /// Whether each byte is sent on its own.
+    pub(crate) trickles: bool,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    GoesOn,
+    Closes,
+    /// It says no more, and reads on.
+    ClosesItsHalf,
+    /// It is torn down, and what is on its way is lost.
+    Resets,
 }
 
 impl Act {
     pub(crate) fn says(bytes: impl Into<Vec<u8>>) -> Act {
-        Act { says: bytes.into(), closes: false }
+        Act::says_and(bytes, Then::GoesOn)
     }
 
     pub(crate) fn says_and_closes(bytes: impl Into<Vec<u8>>) -> Act {
-        Act { says: bytes.into(), closes: true }
+        Act::says_and(bytes, Then::Closes)
+    }
+
+    pub(crate) fn says_and(bytes: impl Into<Vec<u8>>, then: Then) -> Act {
+        Act { says: bytes.into(), then, trickles: false }
+    }
+
+    pub(crate) fn trickles(bytes: impl Into<Vec<u8>>) -> Act {
+        Act { trickles: true, ..Act::says(bytes) }
     }
 
     /// It reads the request, and that is all.
@@ -43,6 +65,8 @@ impl Act {
 
 struct Shared {
     act: Mutex<Act>,
+    /// What it does with a connection that it accepts.
+    greeting: Mutex<Act>,
     connections: Mutex<Vec<TcpStream>>,
     requests_count: AtomicUsize,
     stop: AtomicBool,
@@ -71,6 +95,7 @@ impl Fake {
         let address = socket.local_addr().expect("it is bound").as_socket().expect("inet");
         let shared = Arc::new(Shared {
             act: Mutex::new(act),
+            greeting: Mutex::new(Act::says("")),
             connections: Mutex::default(),
             requests_count: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -102,9 +127,19 @@ impl Fake {
         *self.shared.act.lock().unwrap() = act;
     }
 
+    /// What it does from here on with each connection before anything is asked there.
+    pub(crate) fn greets_with(&self, act: Act) {
+        *self.shared.greeting.lock().unwrap() = act;
+    }
+
     /// Requests that have come so far.
     pub(crate) fn requests_count(&self) -> usize {
         self.shared.requests_count.load(Ordering::Relaxed)
+    }
+
+    /// Connections that it has accepted since it was started anew.
+    pub(crate) fn connections_count(&self) -> usize {
+        self.shared.connections.lock().unwrap().len()
     }
 
     /// As a server that was started anew: its connections are gone.
@@ -134,14 +169,36 @@ impl Drop for Fake {
 }
 
 fn serve(mut stream: TcpStream, shared: &Shared) {
+    let greeting = shared.greeting.lock().unwrap().clone();
+    if !does(&mut stream, &greeting, shared) {
+        return;
+    }
     let mut request = vec![0; 64 << 10];
     while let Ok(1..) = stream.read(&mut request) {
         shared.requests_count.fetch_add(1, Ordering::Relaxed);
-        let Act { says, closes } = shared.act.lock().unwrap().clone();
-        // The peer may close at any word that it does not like.
-        if stream.write_all(&says).is_err() || closes {
-            let _ = stream.shutdown(Shutdown::Both);
+        let act = shared.act.lock().unwrap().clone();
+        if !does(&mut stream, &act, shared) {
             return;
         }
     }
+}
+
+/// Whether the connection can go on.
+fn does(stream: &mut TcpStream, act: &Act, shared: &Shared) -> bool {
+    let size = if act.trickles { 1 } else { act.says.len().max(1) };
+    stream.set_nodelay(true).expect("the socket lives");
+    // The peer may close at any word that it does not like.
+    let is_taken = act.says.chunks(size).all(|piece| stream.write_all(piece).is_ok());
+    match act.then {
+        Then::GoesOn => return is_taken,
+        Then::Closes => drop(stream.shutdown(Shutdown::Both)),
+        Then::ClosesItsHalf => return stream.shutdown(Shutdown::Write).is_ok(),
+        Then::Resets => {
+            let peer = stream.peer_addr().ok();
+            shared.connections.lock().unwrap().retain(|copy| copy.peer_addr().ok() != peer);
+            // Without lingering the last copy is closed with a reset.
+            let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+    false
 }
