@@ -72,7 +72,22 @@ impl Limits {
         arguments_max: usize::MAX,
         line_size_max: usize::MAX,
     };
+
+    /// For a client that has not given the password that the pool has. What tells a password is
+    /// short, so that nobody else can make us hold much.
+    pub fn of_the_unknown(self) -> Limits {
+        Limits {
+            request_size_max: self.request_size_max.min(UNKNOWN_REQUEST_SIZE_MAX),
+            arguments_max: self.arguments_max.min(UNKNOWN_ARGUMENTS_MAX),
+            ..self
+        }
+    }
 }
+
+/// Redis takes as much in one argument of such a client.
+const UNKNOWN_REQUEST_SIZE_MAX: usize = 16 << 10;
+/// As Redis does.
+const UNKNOWN_ARGUMENTS_MAX: usize = 10;
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -758,9 +773,12 @@ impl Protocol {
         }
     }
 
-    /// The answer to a wrong password.
-    pub fn wrong_password(self) -> &'static [u8] {
+    /// The answer to a wrong password, of a user who was named or of the only one.
+    pub fn wrong_password(self, is_user_named: bool) -> &'static [u8] {
         match self {
+            Protocol::Redis if is_user_named => {
+                b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+            }
             Protocol::Redis => b"-ERR invalid password\r\n",
             Protocol::Memcache => b"CLIENT_ERROR authentication failure\r\n",
         }

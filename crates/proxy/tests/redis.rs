@@ -421,6 +421,27 @@ fn a_server_connection_owes_no_more_than_it_may() {
 }
 
 #[test]
+fn who_has_not_given_the_password_may_send_little() {
+    let mut options = pool(Protocol::Redis, 1);
+    options.password = Some(b"secret".to_vec());
+    let mut rig = Rig::new(options);
+    for (header, text) in
+        [("*2\r\n$3\r\nGET\r\n$16385\r\n", "bulk length"), ("*11\r\n", "multibulk length")]
+    {
+        let client = rig.client();
+        rig.feed(client, header.as_bytes());
+        assert_eq!(rig.take(client), format!("-ERR Protocol error: invalid {text}\r\n"));
+        // Behind the password there is no such limit.
+        let client = rig.client();
+        rig.feed(client, &command(&["HELLO", "2", "AUTH", "default", "wrong"]));
+        assert!(rig.take(client).starts_with("-WRONGPASS "));
+        rig.feed(client, &command(&["AUTH", "secret"]));
+        rig.feed(client, header.as_bytes());
+        assert_eq!(rig.take(client), "+OK\r\n");
+    }
+}
+
+#[test]
 fn where_no_password_is_set_any_is_right_for_a_user_who_is_named() {
     let mut rig = Rig::new(pool(Protocol::Redis, 1));
     let client = rig.client();

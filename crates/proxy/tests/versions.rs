@@ -171,7 +171,8 @@ fn the_handshake_has_the_password_and_the_database() {
     let mut rig = Rig::new(options);
     let client = rig.client();
     rig.feed(client, b"HELLO 3\r\nHELLO 3 AUTH default wrong\r\nCLIENT GETNAME\r\n");
-    let refusals = "-NOAUTH Authentication required.\r\n-ERR invalid password\r\n\
+    let refusals = "-NOAUTH Authentication required.\r\n\
+                    -WRONGPASS invalid username-password pair or user is disabled.\r\n\
                     -NOAUTH Authentication required.\r\n";
     assert_eq!(rig.take(client), refusals);
     rig.feed(client, b"HELLO 3 AUTH default secret SETNAME me\r\nCLIENT GETNAME\r\n");

@@ -143,10 +143,18 @@ impl Proxy {
         if client.mode != Mode::Shared {
             return self.parse_tied(key, frame);
         }
+        let is_unknown = options.password.is_some() && !client.profile.authenticated;
+        let narrow;
+        let limits = if is_unknown {
+            narrow = options.limits.of_the_unknown();
+            &narrow
+        } else {
+            &options.limits
+        };
         let parsed = options.protocol.parse_request(
             &mut client.parser,
             frame.bytes(),
-            &options.limits,
+            limits,
             &mut self.scratch,
         );
         match parsed {
@@ -157,7 +165,7 @@ impl Proxy {
             }
             Parsed::Request(request) => {
                 let size = request.size;
-                if options.password.is_some() && !client.profile.authenticated {
+                if is_unknown {
                     pool.stats.client_requests += 1;
                     let refusal = options.protocol.unauthenticated();
                     self.reply_now(key, refusal);
@@ -220,7 +228,7 @@ impl Proxy {
             None if is_user_named => None,
             None => Some(protocol.no_password_set()),
             Some(right) if is_equal(right, given) => None,
-            Some(_) => Some(protocol.wrong_password()),
+            Some(_) => Some(protocol.wrong_password(is_user_named)),
         };
         match refusal {
             Some(refusal) => {
