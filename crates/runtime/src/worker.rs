@@ -21,6 +21,8 @@ use crate::mailbox::{Mailbox, Message, Reload};
 
 /// How long accepting pauses after the system refused a descriptor.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How often a worker warns of that, as long as it lasts: each of its listeners pauses so often.
+const ACCEPT_WARNING: Duration = Duration::from_secs(10);
 
 /// A worker that has held more than this gives memory back when it has become quiet.
 const BURST_BYTES: u64 = 4 << 20;
@@ -65,6 +67,8 @@ pub struct Worker<B: EventBase> {
     drain_until: Option<Time>,
     /// Set when a connection to a server is closed.
     server_closed: Arc<AtomicBool>,
+    /// When it may warn again that accepting pauses.
+    accept_warning_at: Time,
 }
 
 impl<B: EventBase> Worker<B> {
@@ -92,6 +96,7 @@ impl<B: EventBase> Worker<B> {
             had_burst: false,
             drain_until: None,
             server_closed: Arc::default(),
+            accept_warning_at: Time::ZERO,
         }
     }
 
@@ -243,8 +248,14 @@ impl<B: EventBase> Worker<B> {
             return;
         }
         if let AcceptEnd::Failed(error) = end {
-            warn!(%error, "accepting pauses for {ACCEPT_RETRY:?}");
-            listener.retry_at = Some(self.base.now() + ACCEPT_RETRY);
+            let now = self.base.now();
+            listener.retry_at = Some(now + ACCEPT_RETRY);
+            if now < self.accept_warning_at {
+                debug!(%error, "accepting pauses for {ACCEPT_RETRY:?}");
+            } else {
+                warn!(%error, "accepting pauses for {ACCEPT_RETRY:?} at a time");
+                self.accept_warning_at = now + ACCEPT_WARNING;
+            }
         }
     }
 

@@ -20,7 +20,7 @@ const CLIENTS_COUNT: usize = 100;
 /// Clients that leave: the others are so few that there are descriptors to spare.
 const LEAVING_COUNT: usize = 75;
 
-/// What the proxy says each time that it can't accept.
+/// What the proxy says each time that it can't accept, as a warning or as a detail.
 const PAUSES: &str = "accepting pauses";
 
 /// A proxy that may open few files.
@@ -33,7 +33,7 @@ fn with_few_files() -> Command {
 
 fn full_site(kind: Kind, base: Base) -> (Site, Vec<Wire>) {
     println!("{kind:?}, {base:?}");
-    let arguments = ["--event-base", base.name(), "--workers", "1"];
+    let arguments = ["--event-base", base.name(), "--workers", "1", "-v", "7"];
     let site = Site::start_as(kind, &[TIMEOUT], with_few_files, &arguments);
     let clients = (0..CLIENTS_COUNT).map(|_| site.weir.wire(kind)).collect();
     assert!(site.weir.running.writes(PAUSES), "the proxy has descriptors for all");
@@ -43,6 +43,12 @@ fn full_site(kind: Kind, base: Base) -> (Site, Vec<Wire>) {
 /// How often it has said so.
 fn pauses_count(weir: &Weir) -> usize {
     weir.running.output().matches(PAUSES).count()
+}
+
+/// How often it has warned of it.
+fn warnings_count(weir: &Weir) -> usize {
+    let output = weir.running.output();
+    output.lines().filter(|line| line.contains(" WARN ") && line.contains(PAUSES)).count()
 }
 
 /// Time that the process has had on a CPU so far.
@@ -75,6 +81,7 @@ fn out_of_descriptors_the_proxy_waits_without_spinning_and_serves_whom_it_has() 
         let (used, watched) = (cpu_time(weir.pid()) - cpu, since.elapsed());
         println!("  {used:?} of CPU in {watched:?} at the limit");
         assert!(used < watched / 4, "it spins: {used:?} of CPU in {watched:?}");
+        assert!(warnings_count(&weir) < pauses_count(&weir), "each pause is warned of");
         for client in &mut served {
             assert_eq!(kind.get(client, KEY), kind.found(KEY, "left"));
         }
