@@ -60,6 +60,11 @@ fn filter_for(verbose: u8) -> LevelFilter {
 }
 
 impl Log {
+    /// Whether it is where whoever has started the program looks.
+    pub(crate) fn is_on_stderr(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// Opens the file by its name again, after a log rotation. Does nothing for stderr.
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let Some((path, file)) = &self.file else { return Ok(()) };

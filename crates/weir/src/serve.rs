@@ -69,9 +69,16 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let is_seen = log.is_on_stderr();
     match Service::start(arguments, log) {
         Ok(service) => service.run(),
-        Err(text) => fail(format_args!("{text}")),
+        Err(text) => {
+            error!("{text}");
+            if !is_seen {
+                say(format_args!("weir: {text}"));
+            }
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -314,14 +321,6 @@ fn reload(process: &Process, file: &Path) {
             error!("the configuration was not reloaded; everything stays as it was");
         }
     }
-}
-
-fn fail(text: std::fmt::Arguments<'_>) -> ExitCode {
-    error!("{text}");
-    if daemon::is_detached() {
-        say(format_args!("weir: {text}"));
-    }
-    ExitCode::FAILURE
 }
 
 fn start(arguments: &Arguments, inherited: &mut Inherited) -> Result<(Process, Admin), String> {

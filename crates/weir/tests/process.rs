@@ -251,11 +251,17 @@ fn an_address_in_use_ends_the_start_with_code_one() {
     let mut command = weir();
     command.arg("-c").arg(folder.join("weir.yml")).args(quiet_stats(&folder));
     command.arg("-p").arg(folder.join("pid"));
-    let mut running = Running::start("weir", &mut command);
-    assert_eq!(running.end().code(), Some(1));
     let wanted = format!("can't listen on {}", servers[0].address);
-    assert!(running.output().contains(&wanted), "{}", running.output());
-    assert!(!folder.join("pid").exists());
+    // Told once on stderr, whether or not the log is there, too.
+    for _ in 0..2 {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said.matches(&wanted).count(), 1, "{said}");
+        assert!(!folder.join("pid").exists());
+        command.arg("-o").arg(folder.join("log"));
+    }
+    contains(&folder.join("log"), &wanted).expect("the log tells, too");
 }
 
 #[test]
