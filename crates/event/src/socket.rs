@@ -43,13 +43,10 @@ impl Default for ListenOptions {
 pub fn listen_socket(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
     let socket = new_socket(address)?;
     match address {
-        Address::Inet(inet) => {
+        Address::Inet(_) => {
             socket.set_reuse_address(true)?;
             if options.reuse_port {
                 socket.set_reuse_port(true)?;
-            }
-            if inet.is_ipv6() {
-                socket.set_only_v6(true)?;
             }
             socket.set_tcp_nodelay(true)?;
             socket.set_keepalive(options.keepalive)?;

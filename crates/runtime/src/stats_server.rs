@@ -19,7 +19,6 @@ use crate::process::Shared;
 pub(crate) fn bind(address: &Address, inherited: &mut Inherited) -> io::Result<Listener> {
     let socket = match (inherited.take(address).pop(), address) {
         (Some(socket), _) => socket,
-        // Unlike a pool's, one on `::` takes readers of IPv4, too.
         (None, Address::Inet(inet)) => TcpListener::bind(inet)?.into(),
         (None, Address::Unix(_)) => listen_socket(address, ListenOptions::default())?,
     };

@@ -314,6 +314,24 @@ fn an_ipv6_address_is_written_with_and_without_brackets() {
     }
 }
 
+/// The system says whether IPv4 is meant, too, and mostly it does; twemproxy leaves it to that.
+#[test]
+fn every_ipv6_address_is_every_ipv4_address_where_the_system_says_so() {
+    let separate = fs::read_to_string("/proc/sys/net/ipv6/bindv6only").unwrap();
+    let servers = Server::pair(Kind::Redis);
+    for base in Base::BOTH {
+        let started = start(|folder, [port, _]| {
+            let mut arguments = quiet_stats(folder);
+            arguments.extend(["--event-base".to_owned(), base.name().to_owned()]);
+            (Pool::of(&servers).text(&format!("\":::{port}\"")), arguments)
+        });
+        let mut client = Wire::connect((Ipv6Addr::LOCALHOST, started.port).into());
+        assert_eq!(client.ask(&["SET", "k0", "v"]), b"+OK\r\n");
+        let over_ipv4 = TcpStream::connect((Ipv4Addr::LOCALHOST, started.port));
+        assert_eq!(over_ipv4.is_ok(), separate.trim() == "0", "{over_ipv4:?}");
+    }
+}
+
 /// twemproxy's names, at which monitoring looks.
 const HEADER_NAMES: &str =
     "service source version uptime timestamp total_connections curr_connections";
