@@ -4,12 +4,12 @@
 //! Invariant: the thread ends when it is told to, once the caller that it serves is done with.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::Address;
 use event::{ListenOptions, listen_socket, socket};
@@ -20,6 +20,9 @@ use crate::listeners::Inherited;
 
 /// A caller may keep the thread waiting for so long at a time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes of a caller that are read and thrown away behind an answer.
+const REST_SIZE_MAX: usize = 64 << 10;
 
 /// How to listen for operators: only the owner of a unix socket may connect.
 pub(crate) const OPERATORS: ListenOptions =
@@ -106,13 +109,48 @@ impl AsFd for Listener {
 }
 
 impl Stream {
-    /// Says that nothing more comes.
-    pub(crate) fn end(&self) -> io::Result<()> {
+    /// Says that nothing more comes, and throws away what the caller still sends until he closes,
+    /// for so long at most: unread bytes would reset the connection, and what was written might be
+    /// lost.
+    pub(crate) fn finish(&mut self, limit: Duration) -> io::Result<()> {
+        self.end()?;
+        let deadline = Instant::now() + limit;
+        let mut chunk = [0; 4096];
+        let mut rest = REST_SIZE_MAX;
+        while rest > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.set_read_timeout(left)?;
+            match self.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(size) => rest = rest.saturating_sub(size),
+                Err(error) if is_timeout(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> io::Result<()> {
         match self {
-            Stream::Inet(stream) => stream.shutdown(std::net::Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Stream::Inet(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }
+
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Stream::Inet(stream) => stream.set_read_timeout(Some(timeout)),
+            Stream::Unix(stream) => stream.set_read_timeout(Some(timeout)),
+        }
+    }
+}
+
+/// Whether a read or a write took too long; what that is called depends on the system.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 impl Read for Stream {

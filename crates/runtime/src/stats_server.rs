@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::Address;
 use event::{ListenOptions, listen_socket};
@@ -13,6 +14,9 @@ use event::{ListenOptions, listen_socket};
 use crate::control_listener::{Listener, Server};
 use crate::listeners::Inherited;
 use crate::process::Shared;
+
+/// How long a reader may stay when he has been served.
+const STAY: Duration = Duration::from_millis(100);
 
 /// Takes the listening socket over, or opens it. The path of a unix socket may be one that a dead
 /// process has left.
@@ -27,5 +31,8 @@ pub(crate) fn bind(address: &Address, inherited: &mut Inherited) -> io::Result<L
 
 /// Serves readers from now on. Fails for want of a thread or of descriptors.
 pub(crate) fn start(listener: Listener, shared: Arc<Shared>) -> io::Result<Server> {
-    Server::start("weir-stats", listener, move |mut reader| reader.write_all(&shared.stats_json()))
+    Server::start("weir-stats", listener, move |mut reader| {
+        reader.write_all(&shared.stats_json())?;
+        reader.finish(STAY)
+    })
 }

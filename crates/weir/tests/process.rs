@@ -407,9 +407,10 @@ fn the_statistics_are_one_line_on_their_port() {
         (Pool::of(&servers).text(&path(folder, "socket")), arguments)
     });
     let port = fs::read_to_string(started.folder.join("port")).unwrap().parse::<u16>().unwrap();
-    for _ in 0..3 {
+    for said in [&b""[..], b"stats\r\n", b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n"].repeat(10) {
         let mut reader = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         reader.set_read_timeout(Some(DEADLINE)).unwrap();
+        reader.write_all(said).unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("it closes in good order");
         assert_eq!(text.matches('\n').count(), 1);

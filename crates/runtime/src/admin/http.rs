@@ -10,15 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{Context, config, metrics, report};
-use crate::control_listener::{PATIENCE, Stream};
+use crate::control_listener::{PATIENCE, Stream, is_timeout};
 
 /// Bytes of a request's head.
 const HEAD_SIZE_MAX: usize = 8 << 10;
 /// Lines of a request's head.
 const HEADERS_MAX: usize = 64;
-/// Bytes behind the head that are read and thrown away: unread ones would reset the connection, and
-/// the response might be lost.
-const REST_SIZE_MAX: usize = 64 << 10;
 
 /// How long a caller may take to take its response, however slowly it reads.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -71,8 +68,7 @@ pub(super) fn serve(mut stream: Stream, context: &Context) -> io::Result<()> {
         bytes.extend_from_slice(body);
     }
     write_all(&mut stream, &bytes)?;
-    stream.end()?;
-    discard(&mut stream)
+    stream.finish(PATIENCE)
 }
 
 fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
@@ -107,10 +103,6 @@ fn read_head(stream: &mut Stream) -> io::Result<Head> {
             Err(error) => return Err(error),
         }
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 fn parse_head(bytes: &[u8]) -> Head {
@@ -169,22 +161,6 @@ fn readiness(context: &Context) -> Response {
         return Response::text("503 Service Unavailable", "draining");
     }
     health(context)
-}
-
-/// Reads what the caller still sends, for a while.
-fn discard(stream: &mut Stream) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut chunk = [0; 4096];
-    let mut rest = REST_SIZE_MAX;
-    while rest > 0 && Instant::now() < deadline {
-        match stream.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(size) => rest = rest.saturating_sub(size),
-            Err(error) if is_timeout(&error) => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
