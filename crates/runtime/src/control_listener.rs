@@ -1,7 +1,8 @@
-//! A listening socket of the control side (statistics, monitoring, `weir ctl`), and the thread that
-//! serves who connects, one after the other.
+//! A listening socket of the control side (statistics, monitoring, `weir ctl`), and the threads
+//! that serve who connects, some at a time: one that dawdles must not keep others from learning
+//! that the process is well.
 //!
-//! Invariant: the thread ends when it is told to, once the caller that it serves is done with.
+//! Invariant: a thread ends when it is told to, once the caller that it serves is done with.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -20,6 +21,9 @@ use crate::listeners::Inherited;
 
 /// A caller may keep the thread waiting for so long at a time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Callers of a listener that are served at a time.
+const CALLERS_MAX: usize = 4;
 
 /// Bytes of a caller that are read and thrown away behind an answer.
 const REST_SIZE_MAX: usize = 64 << 10;
@@ -175,11 +179,11 @@ impl Write for Stream {
     }
 }
 
-/// The thread of a listener.
+/// The threads of a listener.
 pub(crate) struct Server {
     listener: Arc<Listener>,
-    thread: JoinHandle<()>,
-    /// Closed to end the thread.
+    threads: Vec<JoinHandle<()>>,
+    /// Closed to end the threads.
     stop: UnixStream,
 }
 
@@ -188,20 +192,25 @@ impl Server {
     pub(crate) fn start(
         name: &str,
         listener: Listener,
-        mut serve: impl FnMut(Stream) -> io::Result<()> + Send + 'static,
+        serve: impl Fn(Stream) -> io::Result<()> + Clone + Send + 'static,
     ) -> io::Result<Server> {
         let (stop, stopped) = UnixStream::pair()?;
+        let stopped = Arc::new(stopped);
         // Another process may take the caller that a notice told of.
         match &listener.socket {
             Socket::Inet(socket) => socket.set_nonblocking(true)?,
             Socket::Unix(socket) => socket.set_nonblocking(true)?,
         }
         let listener = Arc::new(listener);
-        let watched = Arc::clone(&listener);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(&watched, &stopped, &mut serve))?;
-        Ok(Server { listener, thread, stop })
+        // Those that run end with `stop` when a further one can't be started.
+        let threads = (0..CALLERS_MAX).map(|_| {
+            let (watched, stopped) = (Arc::clone(&listener), Arc::clone(&stopped));
+            let serve = serve.clone();
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread.spawn(move || run(&watched, &stopped, &serve))
+        });
+        let threads = threads.collect::<io::Result<_>>()?;
+        Ok(Server { listener, threads, stop })
     }
 
     /// Another hold on the listening socket.
@@ -213,8 +222,10 @@ impl Server {
     /// listens there.
     pub(crate) fn stop(self, handed_over: bool) {
         drop(self.stop);
-        // If it panicked it has said so.
-        let _ = self.thread.join();
+        for thread in self.threads {
+            // If it panicked it has said so.
+            let _ = thread.join();
+        }
         if let (Address::Unix(path), false) = (&self.listener.address, handed_over) {
             // Somebody may have removed it already.
             let _ = std::fs::remove_file(path);
@@ -222,7 +233,7 @@ impl Server {
     }
 }
 
-fn run(listener: &Listener, stopped: &UnixStream, serve: &mut dyn FnMut(Stream) -> io::Result<()>) {
+fn run(listener: &Listener, stopped: &UnixStream, serve: &dyn Fn(Stream) -> io::Result<()>) {
     loop {
         let mut watched =
             [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
@@ -233,7 +244,7 @@ fn run(listener: &Listener, stopped: &UnixStream, serve: &mut dyn FnMut(Stream) 
         let served = polled.map_err(io::Error::from).and_then(|_| serve(listener.accept()?));
         match served {
             Ok(()) => {}
-            // The caller was gone before it was accepted.
+            // Another thread has the caller, or it was gone before it was accepted.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => {
                 debug!(%error, "a connection of the control side ended early");

@@ -1,7 +1,6 @@
 //! The statistics port: whoever connects gets one line of JSON, fresh at that moment.
 //!
-//! It runs on a thread of its own and asks the workers; a reader that dawdles holds up the next
-//! reader only. Invariant: a reader costs a bounded time.
+//! It runs on threads of its own and asks the workers. Invariant: a reader costs a bounded time.
 
 use std::io::{self, Write};
 use std::net::TcpListener;

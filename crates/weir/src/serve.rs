@@ -338,7 +338,7 @@ fn start(arguments: &Arguments, inherited: &mut Inherited) -> Result<(Process, A
         process::start_with_sockets(options, inherited).map_err(|error| error.to_string())?;
     let file = arguments.conf_file.clone();
     let check = move || config::load(&file).map(drop).map_err(|errors| errors.to_string());
-    let admin = Admin::start(listeners, &process, Box::new(check))
+    let admin = Admin::start(listeners, &process, Arc::new(check))
         .map_err(|error| format!("can't answer operators: {error}"))?;
     Ok((process, admin))
 }

@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -165,6 +165,24 @@ fn pages_that_are_not_there_and_what_is_no_request_get_their_errors() {
     assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", ""));
     assert_eq!(scene.get("/healthz?a=b").1, "ok\n");
     assert_eq!(scene.get("/readyz").1, "ok\n");
+}
+
+/// A caller that says nothing is waited for; whoever asks whether the process lives must not be
+/// kept waiting meanwhile, lest it be taken for dead.
+#[test]
+fn callers_that_say_nothing_do_not_keep_others_waiting() {
+    let servers = Server::pair(Kind::Redis);
+    let scene = Scene::new(Base::Polling, 1, &[Pool::of(&servers)]);
+    until("somebody is answered before those who came earlier are given up", || {
+        let silent: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(scene.http).unwrap()).collect();
+        assert_eq!(scene.get("/healthz").1, "ok\n");
+        let is_waited_for = |mut stream: &TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        silent.iter().all(is_waited_for).then_some(())
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What operators see and do: an HTTP address for monitoring, and a unix socket for `weir ctl`.
 //!
-//! Each is one thread of the control side; both are off unless they are asked for. They read what
-//! the workers tell of themselves and never touch a worker's state. Invariant: a caller costs a
+//! Each has threads of the control side; both are off unless they are asked for. They read what the
+//! workers tell of themselves and never touch a worker's state. Invariant: a caller costs a
 //! bounded time and a bounded amount of memory, whatever it sends.
 
 mod config;
@@ -35,7 +35,7 @@ pub struct AdminOptions {
 }
 
 /// Says whether the configuration could be reloaded as it is now, and why not.
-pub type CheckConfiguration = Box<dyn Fn() -> Result<(), String> + Send>;
+pub type CheckConfiguration = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The sockets, open and not served yet: callers wait.
 #[derive(Debug, Default)]
