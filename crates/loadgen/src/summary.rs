@@ -327,6 +327,11 @@ impl Gather {
         self.total.backlog = record.backlog;
     }
 
+    /// The largest part of a CPU that one thread took in an interval.
+    pub fn cpu_share_max(&self) -> f64 {
+        self.cpu_share_max
+    }
+
     fn confidence(&self, response: &Latency, seed: u64) -> Vec<Confidence> {
         let percents: Vec<f64> = [50.0, 90.0, 99.0, 99.9]
             .into_iter()

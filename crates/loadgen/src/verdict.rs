@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::Latency;
 use crate::stats;
-use crate::summary::Summary;
+use crate::summary::{Gather, Summary};
 
 /// How far a run may be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +52,49 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
 }
 
+/// Above the first a run is suspect, above the second invalid.
+type Limits = (f64, f64);
+
+const CPU: Limits = (0.7, 0.9);
+/// Of the median service time.
+const SLIP: Limits = (0.05, 0.25);
+const LOOP_MS: Limits = (0.1, 1.0);
+const FAILURES: Limits = (0.0001, 0.05);
+
+fn grade(value: f64, (suspect, invalid): Limits) -> Grade {
+    match value {
+        _ if value > invalid => Grade::Invalid,
+        _ if value > suspect => Grade::Suspect,
+        _ => Grade::Valid,
+    }
+}
+
+/// What can be said of a run that goes on: its grade by the checks that need no end, and which of
+/// them is the worst. `rate` is the offered one, if there is one.
+pub fn so_far(
+    gather: &Gather,
+    rate: Option<f64>,
+    is_spinning: bool,
+) -> (Grade, Option<&'static str>) {
+    let total = &gather.total;
+    let high = |latency: &Latency| latency.percentile_if_known(99.0).unwrap_or(latency.max());
+    let slip = high(&total.slip_busy) as f64 / total.service().percentile(50.0).unwrap_or(1) as f64;
+    let failed = total.counts.failed() as f64 / total.counts.offered().max(1) as f64;
+    let behind = rate.map_or(0.0, |rate| total.backlog as f64 / rate);
+    let checks = [
+        ("wrong replies", grade(total.counts.violations_count() as f64, (0.0, 0.0))),
+        // Half a second's load waits.
+        ("falls behind", grade(behind, (0.5, 0.5))),
+        ("failures", grade(failed, FAILURES)),
+        ("slip", if rate.is_some() { grade(slip, SLIP) } else { Grade::Valid }),
+        ("cpu", if is_spinning { Grade::Valid } else { grade(gather.cpu_share_max(), CPU) }),
+        ("loop", grade(high(&total.loop_interval) as f64 / 1e6, LOOP_MS)),
+    ];
+    // The first of those that are equally bad.
+    let worst = checks.into_iter().rev().max_by_key(|check| check.1).expect("there are some");
+    (worst.1, (worst.1 > Grade::Valid).then_some(worst.0))
+}
+
 struct Checks(Vec<Finding>);
 
 impl Checks {
@@ -59,13 +103,12 @@ impl Checks {
     }
 
     /// A value that must not be above two limits.
-    fn above(&mut self, check: &str, value: f64, suspect: f64, invalid: f64, text: &str) {
-        let grade = match value {
-            _ if value > invalid => Grade::Invalid,
-            _ if value > suspect => Grade::Suspect,
-            _ => return,
-        };
-        let limit = if grade == Grade::Invalid { invalid } else { suspect };
+    fn above(&mut self, check: &str, value: f64, limits: Limits, text: &str) {
+        let grade = grade(value, limits);
+        if grade == Grade::Valid {
+            return;
+        }
+        let limit = if grade == Grade::Invalid { limits.1 } else { limits.0 };
         self.add(check, grade, format!("{text}: {} (limit {})", short(value), short(limit)));
     }
 }
@@ -93,13 +136,13 @@ fn generator(summary: &Summary, checks: &mut Checks) {
         checks.add("cpu", Grade::Valid, "not judged: the threads spin".to_owned());
     } else {
         let share = summary.cpu_share_max;
-        checks.above("cpu", share, 0.7, 0.9, "the generator's threads use of their CPU");
+        checks.above("cpu", share, CPU, "the generator's threads use of their CPU");
     }
     if summary.is_timed() {
         let slip = summary.slip_busy.p99_ns.unwrap_or(summary.slip_busy.max_ns) as f64;
         let service = summary.service.p50_ns.unwrap_or(0).max(1) as f64;
         let text = "p99 of the slip by a busy generator, as a part of the median service time";
-        checks.above("slip", slip / service, 0.05, 0.25, text);
+        checks.above("slip", slip / service, SLIP, text);
         let full = summary.slip_full.p99_ns.unwrap_or(summary.slip_full.max_ns) as f64;
         let response = summary.response.p99_ns.unwrap_or(summary.response.max_ns).max(1) as f64;
         if full > 0.01 * response {
@@ -114,7 +157,7 @@ fn generator(summary: &Summary, checks: &mut Checks) {
         }
     }
     let loop_p99 = summary.loop_interval.p99_ns.unwrap_or(summary.loop_interval.max_ns) as f64;
-    checks.above("loop", loop_p99 / 1e6, 0.1, 1.0, "p99 of a turn of the loop, in ms");
+    checks.above("loop", loop_p99 / 1e6, LOOP_MS, "p99 of a turn of the loop, in ms");
     let resolution = summary.environment.clock_cost_ns as f64 * 10.0;
     let p50 = summary.service.p50_ns.unwrap_or(u64::MAX) as f64;
     if p50 < resolution {
@@ -126,7 +169,7 @@ fn generator(summary: &Summary, checks: &mut Checks) {
     let counts = &summary.counts;
     let lost = counts.overflows as f64 / counts.submissions.max(1) as f64;
     let text = "part of the kernel's operations that found no room for their end";
-    checks.above("overflow", lost, 0.0, 0.001, text);
+    checks.above("overflow", lost, (0.0, 0.001), text);
     let (seen, missing) = summary.nodelay;
     if missing > 0 {
         let text = format!("TCP_NODELAY, read back, is off on {missing} of {seen} connections");
@@ -149,7 +192,7 @@ fn never_idle(summary: &Summary, checks: &mut Checks) {
         return;
     }
     let busy = 1.0 - counts.sleeps as f64 / counts.turns as f64;
-    checks.above("idle", busy, 0.8, 0.98, "part of the turns that found work waiting");
+    checks.above("idle", busy, (0.8, 0.98), "part of the turns that found work waiting");
 }
 
 /// Fewer turns of the loop say nothing.
@@ -177,7 +220,7 @@ fn load(summary: &Summary, checks: &mut Checks) {
     if summary.is_timed() {
         let missing = 1.0 - summary.achieved_share;
         let text = "part of the offered load that was not completed in the measured time";
-        checks.above("achieved", missing, 0.005, 0.02, text);
+        checks.above("achieved", missing, (0.005, 0.02), text);
         // The last interval holds the time after the end.
         let backlog: Vec<f64> = summary.series.iter().map(|s| s.backlog as f64).collect();
         let whole = &backlog[..backlog.len().saturating_sub(1)];
@@ -211,20 +254,20 @@ fn load(summary: &Summary, checks: &mut Checks) {
 fn machine(summary: &Summary, checks: &mut Checks) {
     let environment = &summary.environment;
     let during = &environment.during;
-    let mut known = |check: &str, value: Option<f64>, suspect, invalid, text: &str| match value {
-        Some(value) => checks.above(check, value, suspect, invalid, text),
+    let mut known = |check: &str, value: Option<f64>, limits, text: &str| match value {
+        Some(value) => checks.above(check, value, limits, text),
         None => checks.add(check, Grade::Valid, "not judged: it is not told here".to_owned()),
     };
     let text = "time that the host took from this machine";
-    known("steal", during.steal_share, 0.005, 0.02, text);
+    known("steal", during.steal_share, (0.005, 0.02), text);
     let text = "steering of the clock, in millionths";
-    known("drift", during.clock_drift_ppm.map(f64::abs), 20.0, 50.0, text);
+    known("drift", during.clock_drift_ppm.map(f64::abs), (20.0, 50.0), text);
     let text = "change of the CPU's frequency";
-    known("frequency", during.frequency_spread(), 0.05, 0.15, text);
+    known("frequency", during.frequency_spread(), (0.05, 0.15), text);
     let text = "part of this machine's TCP segments that were sent again";
-    known("retransmits", during.retransmitted_share, 0.0001, f64::INFINITY, text);
+    known("retransmits", during.retransmitted_share, (0.0001, f64::INFINITY), text);
     if let Some(share) = during.link_share {
-        checks.above("link", share, 0.7, 0.9, "load of the busiest link");
+        checks.above("link", share, (0.7, 0.9), "load of the busiest link");
     }
     if let Some(drops @ 1..) = during.listen_drops {
         let text = format!("listeners of this machine dropped {drops} connections");
@@ -232,7 +275,7 @@ fn machine(summary: &Summary, checks: &mut Checks) {
     }
     let wall = summary.wall_s * f64::from(summary.settings.threads);
     let delay = summary.counts.run_delay_ns as f64 / 1e9 / wall.max(1e-9);
-    checks.above("run delay", delay, 0.05, 0.2, "time that threads were ready and did not run");
+    checks.above("run delay", delay, (0.05, 0.2), "time that threads were ready and did not run");
     let good = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
     if let Some(source) = environment.clock_source.as_deref()
         && !good.contains(&source)
@@ -255,7 +298,7 @@ fn answers(summary: &Summary, checks: &mut Checks) {
         checks.add("hits", Grade::Suspect, "no read found its key: misses are measured".to_owned());
     }
     let failed = counts.failed() as f64 / counts.offered().max(1) as f64;
-    checks.above("failures", failed, 0.0001, 0.05, "part of the requests that failed");
+    checks.above("failures", failed, FAILURES, "part of the requests that failed");
     if counts.beyond_max > 0 {
         let text = format!("{} values are beyond the histogram", counts.beyond_max);
         checks.add("beyond", Grade::Suspect, text);
@@ -266,7 +309,7 @@ fn answers(summary: &Summary, checks: &mut Checks) {
     }
     if let Some(ceiling) = summary.ceiling_rate {
         let part = summary.completed_rate / ceiling;
-        checks.above("ceiling", part, 0.5, 0.8, "load as a part of the generator's ceiling");
+        checks.above("ceiling", part, (0.5, 0.8), "load as a part of the generator's ceiling");
     }
     doubled(summary, checks);
 }
@@ -277,7 +320,7 @@ fn doubled(summary: &Summary, checks: &mut Checks) {
     if !summary.is_timed() {
         let change = (doubled.completed_rate / summary.completed_rate.max(1e-9) - 1.0).abs();
         let text = "change of the rate with twice the threads";
-        checks.above("threads", change, 0.05, 0.05, text);
+        checks.above("threads", change, (0.05, 0.05), text);
     }
     let first = summary.confidence.iter().find(|one| one.percent == 99.0);
     if let Some((first, again)) = first.zip(doubled.response_p99.as_ref())

@@ -20,7 +20,8 @@ use crate::environment::Environment;
 use crate::marks::Marks;
 use crate::record::Record;
 use crate::report::hlog::HlogWriter;
-use crate::report::terminal::{self, Live};
+use crate::report::live::{Live, columns};
+use crate::report::terminal;
 use crate::report::{csv, html};
 use crate::rng::mix;
 use crate::summary::{Gather, Summary};
@@ -68,7 +69,7 @@ pub fn execute(args: &RunArgs, stop: &Arc<AtomicBool>) -> Result<Ending, String>
         false => Ok(()),
     };
     // What was measured is kept and shown, whatever became of the check and of the files.
-    print!("{}", terminal::summary(&measured.summary));
+    print!("{}", terminal::summary(&measured.summary, columns(&std::io::stdout())));
     write_reports(&args.report, &measured)?;
     checked?;
     Ok(if measured.summary.is_failure() { Ending::Bad } else { Ending::Good })
@@ -103,7 +104,8 @@ fn collect(
     let during = &mut environment.during;
     let (before, began) = (Marks::now(), Instant::now());
     let timed = settings.mode != Mode::Closed;
-    let live = Live::new(settings.duration_s, timed.then_some(settings.rate), generator.quiet);
+    let rate = timed.then_some(settings.rate);
+    let live = Live::new(settings.duration_s, rate, generator.spin, generator.quiet);
     let mut gather = Gather::new(&plan, options.interval);
     let mut hlog = match &report.hlog {
         None => None,
@@ -114,7 +116,12 @@ fn collect(
     };
     let mut hlog_failure = None;
     let mut progress = |progress: Progress<'_>| match progress {
-        Progress::Connected => live.note(&format!("connected to {}", options.address)),
+        Progress::Connected => {
+            live.note(&format!("connected to {}", options.address));
+            if settings.prefill {
+                live.note(&format!("writing {} keys", settings.keys.count));
+            }
+        }
         Progress::Prefilled(seconds) => {
             live.note(&format!("wrote {} keys in {seconds:.1} s", settings.keys.count));
         }

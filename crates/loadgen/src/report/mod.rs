@@ -6,6 +6,7 @@
 pub mod csv;
 pub mod hlog;
 pub mod html;
+pub mod live;
 pub mod svg;
 pub mod terminal;
 

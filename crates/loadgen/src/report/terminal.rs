@@ -1,100 +1,43 @@
-//! What people see while a run goes on, and at its end.
+//! The end of a run, for people.
 //!
-//! On a terminal one line is drawn anew; elsewhere there is a line an interval and no escape
-//! sequence. Invariant: nothing is wider than 100 columns but what the user named.
+//! Invariant: on a terminal no line is wider than it is, where words can be put on the next one;
+//! elsewhere lines are whole, for programs that search them.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _, stderr};
 
 use super::{count, duration, duration_if_known};
-use crate::record::Record;
-use crate::summary::{Gather, Percentiles, Summary};
+use crate::summary::{Percentiles, Summary};
 use crate::verdict::Grade;
 use crate::workload::value::VIOLATIONS;
 
-/// The view during a run, on standard error.
-#[derive(Debug)]
-pub struct Live {
-    is_terminal: bool,
-    quiet: bool,
-    duration_s: f64,
-    rate: Option<f64>,
-}
-
-impl Live {
-    /// `rate` is the offered one, if there is one.
-    pub fn new(duration_s: f64, rate: Option<f64>, quiet: bool) -> Live {
-        Live { is_terminal: stderr().is_terminal(), quiet, duration_s, rate }
-    }
-
-    /// A step before the measurement.
-    pub fn note(&self, text: &str) {
-        if !self.quiet {
-            eprintln!("{text}");
-        }
-    }
-
-    /// An interval of so many seconds is over; it has been added to `gather`.
-    pub fn interval(&self, record: &Record, interval_s: f64, gather: &Gather) {
-        // After the end only stragglers come, or nothing.
-        let is_after = gather.series.len() as f64 * interval_s > self.duration_s + interval_s / 2.0;
-        if self.quiet || (is_after && record.counts.completed == 0) {
-            return;
-        }
-        let line = self.line(record, interval_s, gather);
-        if self.is_terminal {
-            eprint!("\r\x1b[K{line}");
-            let _ = stderr().flush();
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    /// The view is over.
-    pub fn end(&self) {
-        if self.is_terminal && !self.quiet {
-            eprint!("\r\x1b[K");
-        }
-    }
-
-    fn line(&self, record: &Record, interval_s: f64, gather: &Gather) -> String {
-        let done_s = (gather.series.len() as f64 * interval_s).min(self.duration_s);
-        let response = record.response();
-        let counts = &record.counts;
-        let mut line = String::new();
-        if self.is_terminal {
-            let full = (done_s / self.duration_s * 10.0) as usize;
-            let _ = write!(line, "[{}{}] ", "#".repeat(full), ".".repeat(10 - full.min(10)));
-        }
-        let _ = write!(line, "{done_s:.0}/{:.0}s  ", self.duration_s);
-        let _ = write!(line, "{}/s  ", count(counts.completed as f64 / interval_s));
-        let _ = write!(
-            line,
-            "p50 {}  p99 {}  p99.9 {}  max {}  ",
-            duration_if_known(response.percentile(50.0)),
-            duration_if_known(response.percentile_if_known(99.0)),
-            duration_if_known(response.percentile_if_known(99.9)),
-            duration(response.max()),
-        );
-        let total = &gather.total.counts;
-        let wrong = total.violations_count();
-        let failed = total.failed();
-        let verdict = match self.rate {
-            _ if wrong > 0 => "INVALID: wrong replies",
-            Some(rate) if record.backlog as f64 > rate * 0.5 => "INVALID: falls behind",
-            _ if failed > 0 => "SUSPECT: failures",
-            _ => "VALID so far",
-        };
-        if failed + wrong > 0 {
-            let _ = write!(line, "failed {failed} wrong {wrong}  ");
-        }
-        line.push_str(verdict);
-        line
+/// The figures of a run, for a terminal of so many columns or for a file.
+pub fn summary(summary: &Summary, columns: Option<usize>) -> String {
+    let text = whole(summary, columns.unwrap_or(usize::MAX));
+    match columns {
+        None => text,
+        Some(columns) => text.lines().map(|line| wrap(line, columns)).collect(),
     }
 }
 
-/// The end of a run, for people.
-pub fn summary(summary: &Summary) -> String {
+/// A line on as many as it takes, broken between words.
+fn wrap(line: &str, columns: usize) -> String {
+    let mut out = String::new();
+    let mut width = 0;
+    for word in line.split_inclusive(' ') {
+        let size = word.trim_end().chars().count();
+        if width + size > columns && !out.trim().is_empty() {
+            out.truncate(out.trim_end().len());
+            out.push_str("\n    ");
+            width = 4;
+        }
+        out.push_str(word);
+        width += word.chars().count();
+    }
+    out.push('\n');
+    out
+}
+
+fn whole(summary: &Summary, columns: usize) -> String {
     let mut out = String::new();
     let grade = summary.grade();
     let counts = &summary.counts;
@@ -142,7 +85,7 @@ pub fn summary(summary: &Summary) -> String {
         summary.hit_rate.map_or("-".to_owned(), |rate| format!("{:.2} %", rate * 100.0)),
     );
     replies(&mut out, summary);
-    table(&mut out, summary);
+    table(&mut out, summary, columns);
     let _ = writeln!(
         out,
         "generator: {} CPU a request, {:.0} % of a CPU at most, {:.1} requests a send, {:.1} \
@@ -181,32 +124,49 @@ fn ratio(a: u64, b: u64) -> f64 {
     a as f64 / b.max(1) as f64
 }
 
-fn table(out: &mut String, summary: &Summary) {
-    let _ = writeln!(
-        out,
-        "{:<16}{:>9}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
-        "", "count", "p50", "p90", "p99", "p99.9", "p99.99", "max"
-    );
-    let mut row = |name: &str, figures: &Percentiles| {
-        let _ = writeln!(
-            out,
-            "{name:<16}{:>9}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            count(figures.count as f64),
-            duration_if_known(figures.p50_ns),
-            duration_if_known(figures.p90_ns),
-            duration_if_known(figures.p99_ns),
-            duration_if_known(figures.p999_ns),
-            duration_if_known(figures.p9999_ns),
-            duration(figures.max_ns),
-        );
+/// A column of the table: its heading, its width, and when it is left out for want of room (the
+/// highest first).
+type Column = (&'static str, usize, u8, fn(&Percentiles) -> String);
+
+const COLUMNS: [Column; 7] = [
+    ("count", 7, 4, |figures| count(figures.count as f64)),
+    ("p50", 9, 0, |figures| duration_if_known(figures.p50_ns)),
+    ("p90", 9, 5, |figures| duration_if_known(figures.p90_ns)),
+    ("p99", 9, 0, |figures| duration_if_known(figures.p99_ns)),
+    ("p99.9", 9, 3, |figures| duration_if_known(figures.p999_ns)),
+    ("p99.99", 9, 6, |figures| duration_if_known(figures.p9999_ns)),
+    ("max", 9, 0, |figures| duration(figures.max_ns)),
+];
+const NAME_WIDTH: usize = 11;
+
+fn table(out: &mut String, summary: &Summary, columns: usize) {
+    let mut shown = COLUMNS.to_vec();
+    while NAME_WIDTH + shown.iter().map(|column| column.1).sum::<usize>() > columns {
+        let Some(rank) = shown.iter().map(|column| column.2).max().filter(|&rank| rank > 0) else {
+            break;
+        };
+        shown.retain(|column| column.2 != rank);
+    }
+    let mut row = |name: &str, cell: &dyn Fn(&Column) -> String| {
+        let _ = write!(out, "{name:<NAME_WIDTH$}");
+        for column in &shown {
+            let _ = write!(out, "{:>1$}", cell(column), column.1);
+        }
+        out.push('\n');
     };
-    row("response", &summary.response);
-    row("service", &summary.service);
-    row("slip, busy", &summary.slip_busy);
-    row("slip, full", &summary.slip_full);
-    if summary.ops.len() > 1 {
-        for op in &summary.ops {
-            row(&format!("{} response", op.name), &op.response);
+    row("", &|column| column.0.to_owned());
+    let rows = [
+        ("response", &summary.response),
+        ("service", &summary.service),
+        ("slip, busy", &summary.slip_busy),
+        ("slip, full", &summary.slip_full),
+    ];
+    for (name, figures) in rows {
+        row(name, &|column| column.3(figures));
+        if name == "response" && summary.ops.len() > 1 {
+            for op in &summary.ops {
+                row(&format!("  {}", op.name), &|column| column.3(&op.response));
+            }
         }
     }
     if !summary.confidence.is_empty() {
@@ -229,13 +189,21 @@ mod tests {
     #[test]
     fn the_summary_is_narrow_and_begins_with_the_verdict() {
         let mut run = crate::summary::tests::summary();
-        let text = summary(&run);
+        let text = summary(&run, None);
         assert!(text.starts_with("VALID  "), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
         assert!(!text.contains('\x1b'));
         run.counts.violations[0] = 3;
         run.verdict = crate::verdict::judge(&run);
-        let text = summary(&run);
+        let text = summary(&run, None);
         assert!(text.starts_with("INVALID") && text.contains("3 x wrong key"), "{text}");
+        for columns in [40, 80] {
+            let narrow = summary(&run, Some(columns));
+            assert!(narrow.lines().all(|line| line.chars().count() <= columns), "{narrow}");
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            if columns == 80 {
+                assert_eq!(words(&narrow), words(&text), "all is there");
+            }
+        }
     }
 }
