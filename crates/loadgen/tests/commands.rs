@@ -9,7 +9,7 @@
 mod programs;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,6 +65,46 @@ fn impossible_input_is_told_before_anything_is_measured() {
         assert!(text.contains(expected) && status == 2, "{args:?}: status {status}: {text}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// What `--help` says of each option: one entry each, with its lines joined.
+fn options_of(help: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for line in help.lines().skip_while(|line| *line != "Options:") {
+        let is_new = line.starts_with("  ") && line.trim_start().starts_with('-');
+        let indent = line.len() - line.trim_start().len();
+        if is_new && indent <= 6 {
+            found.push(line.trim().to_owned());
+        } else if let Some(last) = found.last_mut().filter(|_| indent > 6) {
+            *last += " ";
+            *last += line.trim();
+        }
+    }
+    found
+}
+
+/// A user sees of each option what holds without it, and of each command how it ends.
+#[test]
+fn help_tells_defaults_and_exit_statuses() {
+    let (text, status) = told(&bench(&["--help"]));
+    assert!(status == 0 && text.contains("Exit status:\n  0    all went well"), "{text}");
+    let commands = ["run", "search", "curve", "compare", "serve", "calibrate", "storm", "agent"];
+    for command in commands {
+        let (text, status) = told(&bench(&[command, "--help"]));
+        assert!(status == 0 && text.contains("\nExit status:\n  0  "), "{command}: {text}");
+        let options = options_of(&text);
+        assert!(options.len() >= 2, "{command}: {text}");
+        for option in options {
+            // What is written or started only if it is given explains itself.
+            let takes = option.split(' ').find(|word| word.starts_with('<'));
+            let is_plain = matches!(takes, None | Some("<FILE>" | "<COMMAND>" | "<KEY"));
+            assert!(is_plain || option.contains("default"), "{command}: {option}");
+        }
+    }
+    // The short form has them as well.
+    let (text, _) = told(&bench(&["run", "-h"]));
+    assert!(text.contains("[default: 10000, or the workload's]"), "{text}");
+    assert!(text.contains("Exit status:"), "{text}");
 }
 
 /// What each command does with a server that does not work. None may end with 0, none may say
@@ -221,6 +261,34 @@ fn a_comparison_keeps_the_pairs_it_has_and_says_that_they_are_not_all() {
     assert_eq!(status, 1, "{text}");
     assert!(text.contains("NOT WHOLE: 3 of 6 pairs were measured: B ("), "{text}");
     assert!(text.contains("B is"), "{text}");
+}
+
+/// Shell commands with all that a shell understands start each server anew, and what they started
+/// ends with the trial: else the port would be taken in the next one.
+#[test]
+fn a_comparison_starts_its_servers_itself() {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (a, b) = (free(), free());
+    let start = |address: &str| {
+        format!("cd / && '{}' serve {address} || exit 1; true", env!("CARGO_BIN_EXE_weir-bench"))
+    };
+    let (a_start, b_start) = (start(&a), start(&b));
+    let args = ["compare", &a, &b, "--a-start", &a_start, "--b-start", &b_start, "-r", "200"];
+    let more = ["--pairs", "2", "--metric", "rate"];
+    for base in ["auto", "readiness"] {
+        let base = ["--event-base", base];
+        let (text, status) = told(&bench(&[&args[..], &PINGS, &more, &base].concat()));
+        assert!(status == 0 && text.contains("B is "), "{status}: {text}");
+    }
+    // Somebody else's server is not measured in its place.
+    let other = Serving::start(&["serve", &b]);
+    let (text, status) = told(&bench(&[&args[..], &PINGS, &more].concat()));
+    assert!(status == 2 && text.contains("listens on") && text.contains("already"), "{text}");
+    drop(other);
+    // One that does not come up is told.
+    let fails = ["--b-start", "exit 3", "--a-start", &a_start, "--pairs", "2"];
+    let (text, status) = told(&bench(&[&["compare", &a, &b], &fails[..], &PINGS].concat()));
+    assert!(status == 2 && text.contains("exit 3: ended at once with exit status: 3"), "{text}");
 }
 
 #[test]

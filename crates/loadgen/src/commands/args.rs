@@ -20,40 +20,44 @@ use crate::workload::{Settings, presets};
 /// What the load is.
 #[derive(Debug, Clone, Args)]
 pub struct WorkloadArgs {
-    /// A workload file, or the name of a preset (`weir-bench presets` lists them).
+    /// A workload file, or the name of a preset (`weir-bench presets` lists them). What is given
+    /// beside it goes before what it says [default: get 90, set 10, 100000 keys of 16 bytes, values
+    /// of 100 bytes]
     #[arg(short, long)]
     pub workload: Option<String>,
-    /// Requests a second in all.
+    /// Requests a second in all [default: 10000, or the workload's]
     #[arg(short, long, allow_negative_numbers = true)]
     pub rate: Option<f64>,
-    /// A closed loop: each connection keeps `depth` requests in flight.
+    /// A closed loop: each connection keeps --depth requests in flight, whatever the rate.
     #[arg(long)]
     pub closed: bool,
-    /// Connections in all.
+    /// Connections in all [default: 16, or the workload's]
     #[arg(short, long)]
     pub connections: Option<u32>,
-    /// Threads of the generator.
+    /// Threads of the generator, on each machine [default: 1, or the workload's]
     #[arg(short, long)]
     pub threads: Option<u32>,
-    /// Requests in flight a connection: the pipeline of a closed loop, the limit of an open one.
+    /// Requests in flight a connection: the pipeline of a closed loop, the limit of an open one
+    /// [default: 1 closed, 256 open, or the workload's]
     #[arg(short = 'P', long)]
     pub depth: Option<u32>,
-    /// Seconds that are measured.
+    /// Seconds that are measured [default: 10, or the workload's]
     #[arg(short, long, allow_negative_numbers = true)]
     pub duration: Option<f64>,
-    /// Seconds of load before, which are not measured.
+    /// Seconds of load before, which are not measured [default: 1, or the workload's]
     #[arg(long, allow_negative_numbers = true)]
     pub warmup: Option<f64>,
-    /// Does not write all keys first.
+    /// Does not write all keys first, which is the default.
     #[arg(long)]
     pub no_prefill: bool,
-    /// redis, redis3, memcache or meta.
+    /// redis, redis3, memcache or meta [default: redis, or the workload's]
     #[arg(short, long)]
     pub protocol: Option<String>,
-    /// off, on or full.
+    /// Checks of replies: off, on, or full, which looks at every byte of every value [default: on,
+    /// or the workload's]
     #[arg(long)]
     pub verify: Option<String>,
-    /// Everything that is drawn follows from it.
+    /// Everything that is drawn follows from it [default: 1, or the workload's]
     #[arg(long)]
     pub seed: Option<u64>,
     /// Any key of a workload file, as in a workload file: --set 'keys.popularity = { zipf = 1.2 }'.
@@ -155,13 +159,14 @@ pub struct GeneratorArgs {
     /// Threads never sleep. Only with a CPU to spare for each of them.
     #[arg(long)]
     pub spin: bool,
-    /// CPUs to pin threads to, in turn, such as 2,3.
+    /// CPUs to pin threads to, in turn, such as 2,3 [default: wherever the system puts them]
     #[arg(long, value_delimiter = ',')]
     pub cpus: Vec<usize>,
     /// Seconds of an interval of the time series.
     #[arg(long, default_value_t = 1.0)]
     pub interval: f64,
-    /// Agents on other machines (`weir-bench agent`), which make the load together.
+    /// Agents on other machines (`weir-bench agent`), which make the load together [default: this
+    /// process makes it]
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
     pub agents: Vec<String>,
     /// Says nothing while it runs.
@@ -256,6 +261,38 @@ mod tests {
         for line in ["keys.cuont = 1", "rate = 'x'", "rate", "nothing = 1"] {
             assert!(change(&Settings::default(), &[line.to_owned()]).is_err(), "{line}");
         }
+    }
+
+    /// The help names defaults in words, since the workload's come before them.
+    #[test]
+    fn the_help_tells_the_defaults_that_hold() {
+        let command = WorkloadArgs::augment_args(clap::Command::new("x"));
+        let default = Settings::default();
+        let plain = |number: f64| format!("[default: {number}, or");
+        for (name, expected) in [
+            ("rate", plain(default.rate)),
+            ("connections", plain(f64::from(default.connections))),
+            ("threads", plain(f64::from(default.threads))),
+            ("duration", plain(default.duration_s)),
+            ("warmup", plain(default.warmup_s)),
+            ("seed", plain(default.seed as f64)),
+            ("verify", "[default: on, or".to_owned()),
+            ("protocol", "[default: redis, or".to_owned()),
+            ("depth", "[default: 1 closed, 256 open, or".to_owned()),
+            ("workload", "get 90, set 10, 100000 keys of 16 bytes, values of 100 bytes".to_owned()),
+        ] {
+            let argument = command.get_arguments().find(|one| one.get_id() == name);
+            let help = argument.and_then(|one| one.get_help()).expect("it has one").to_string();
+            assert!(help.contains(&expected), "{name}: {help}");
+        }
+        let plan = crate::workload::Plan::new(&default, 0).expect("possible");
+        let closed = Settings { mode: crate::workload::file::Mode::Closed, ..default.clone() };
+        let closed = crate::workload::Plan::new(&closed, 0).expect("possible");
+        assert_eq!((plan.depth, closed.depth), (256, 1));
+        let Settings { protocol, verify, keys, values, .. } = default;
+        use crate::workload::file::{Verify, Wire};
+        assert_eq!((protocol, verify, keys.count), (Wire::Redis, Verify::On, 100_000));
+        assert_eq!((keys.size, values.size), (Law::fixed(16), Law::fixed(100)));
     }
 
     #[test]

@@ -27,13 +27,13 @@ use crate::workload::schedule::Arrival;
 /// Arguments of `calibrate`.
 #[derive(Debug, Clone, Args)]
 pub struct CalibrateArgs {
-    /// Only this event base; both without it.
+    /// Only this event base [default: both]
     #[arg(long, value_enum)]
     pub event_base: Option<BaseChoice>,
     /// Threads never sleep.
     #[arg(long)]
     pub spin: bool,
-    /// CPUs to pin the generator to.
+    /// CPUs to pin the generator to, such as 2,3 [default: wherever the system puts it]
     #[arg(long, value_delimiter = ',')]
     pub cpus: Vec<usize>,
 }

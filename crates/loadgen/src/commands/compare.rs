@@ -4,12 +4,14 @@
 //! same seed within a pair. Of each pair the logarithm of the ratio counts. Invariant: the metric
 //! that decides is named before the first trial.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base::Address;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -26,7 +28,7 @@ use crate::workload::Settings;
 pub struct CompareArgs {
     /// The server that is known: HOST:PORT or a path.
     pub a: String,
-    /// The server that is new.
+    /// The server that is new: HOST:PORT or a path.
     pub b: String,
     /// A shell command that starts A anew for each of its trials, and is ended after it.
     #[arg(long, value_name = "COMMAND")]
@@ -34,13 +36,13 @@ pub struct CompareArgs {
     /// The same for B.
     #[arg(long, value_name = "COMMAND")]
     pub b_start: Option<String>,
-    /// Pairs of trials.
+    /// Pairs of trials, 2 to 1000. --duration is that of one trial.
     #[arg(long, default_value_t = 10)]
     pub pairs: u32,
     /// What decides.
     #[arg(long, value_enum, default_value = "p99")]
     pub metric: Metric,
-    /// Differences below so many percent are equal to you.
+    /// Differences below so many percent are equal to you, 0 to 100.
     #[arg(long, default_value_t = 2.0)]
     pub band: f64,
     /// The form of the answer.
@@ -144,38 +146,56 @@ struct Started(Child);
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
+        // It may have ended by itself; what it has started goes with it.
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = self.0.wait();
     }
 }
 
-fn start(command: Option<&String>, address: &str) -> Result<Option<Started>, String> {
+/// A server must listen, or be gone, within this time.
+const START_MAX: Duration = Duration::from_secs(10);
+
+fn is_listening(address: &Address) -> bool {
+    match address {
+        Address::Inet(inet) => std::net::TcpStream::connect(inet).is_ok(),
+        Address::Unix(path) => std::os::unix::net::UnixStream::connect(path).is_ok(),
+    }
+}
+
+/// Looks until it is so; whether it came to that.
+fn until(mut so: impl FnMut() -> Result<bool, String>) -> Result<bool, String> {
+    let deadline = Instant::now() + START_MAX;
+    while !so()? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(true)
+}
+
+fn start(command: Option<&String>, name: &str) -> Result<Option<Started>, String> {
     let Some(command) = command else { return Ok(None) };
+    let address = resolve(name)?;
+    // The one of the trial before may not be quite gone; any other would be measured instead.
+    if !until(|| Ok(!is_listening(&address)))? {
+        return Err(format!("{command}: somebody listens on {name} already"));
+    }
     let child = Command::new("sh")
-        .args(["-c", &format!("exec {command}")])
+        .args(["-c", command])
+        // Of its own, to be ended whole; nor should Ctrl-C end the server before its trial.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .map_err(|error| format!("{command}: {error}"))?;
     let mut started = Started(child);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        if let Ok(Some(status)) = started.0.try_wait() {
-            return Err(format!("{command}: ended at once with {status}"));
-        }
-        let up = match resolve(address)? {
-            base::Address::Inet(inet) => std::net::TcpStream::connect(inet).is_ok(),
-            base::Address::Unix(path) => std::os::unix::net::UnixStream::connect(path).is_ok(),
-        };
-        if up {
-            return Ok(Some(started));
-        }
-        if Instant::now() >= deadline {
-            return Err(format!("{command}: nobody listens on {address}"));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
+    let is_up = until(|| match started.0.try_wait() {
+        Ok(Some(status)) => Err(format!("{command}: ended at once with {status}")),
+        _ => Ok(is_listening(&address)),
+    })?;
+    if is_up { Ok(Some(started)) } else { Err(format!("{command}: nobody listens on {name}")) }
 }
 
 /// Carries `compare` out.

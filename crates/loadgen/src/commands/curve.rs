@@ -20,9 +20,10 @@ use crate::workload::{Plan, Settings};
 /// Arguments of `curve`.
 #[derive(Debug, Clone, Args)]
 pub struct CurveArgs {
-    /// The server.
+    /// The server: HOST:PORT, or the path of a unix socket.
     pub server: String,
-    /// Rates to try, such as 1000,2000,5000.
+    /// Rates to try, in requests a second, such as 1000,2000,5000. --duration is that of each; it
+    /// has no default.
     #[arg(long, value_delimiter = ',', required = true, allow_negative_numbers = true)]
     pub rates: Vec<f64>,
     /// All runs as JSON.

@@ -24,12 +24,13 @@ use crate::workload::file::Mode;
 /// Arguments of `search`.
 #[derive(Debug, Clone, Args)]
 pub struct SearchArgs {
-    /// The server.
+    /// The server: HOST:PORT, or the path of a unix socket.
     pub server: String,
-    /// What must hold, such as 'p99.9 < 1ms & err < 0.01%'.
+    /// What must hold, such as 'p99.9 < 1ms & err < 0.01%': p50, p90, p99, p99.9 in ns, us, ms or
+    /// s, and err, the part of failed requests, in %.
     #[arg(long, default_value = "p99 < 1ms")]
     pub slo: String,
-    /// The answer is exact to so many percent.
+    /// The answer is exact to so many percent of it, 0.5 to 50.
     #[arg(long, default_value_t = 5.0)]
     pub precision: f64,
     /// The answer and all trials as JSON.
@@ -208,11 +209,8 @@ pub fn execute(args: &SearchArgs, stop: &Arc<AtomicBool>) -> Result<Ending, Stri
     let found = search.run();
     search.write(found.as_ref().err())?;
     found.map_err(|why| match search.good {
-        0.0 => format!("the search did not end, and no load has passed: {why}"),
-        good => format!(
-            "the search did not end: {why}; {}/s has passed, which is not confirmed",
-            count(good)
-        ),
+        0.0 => format!("no load has passed: {why}"),
+        good => format!("{why}; {}/s has passed, which is not confirmed", count(good)),
     })
 }
 
@@ -338,8 +336,7 @@ impl Search<'_> {
             }
             rate *= 0.95;
         }
-        println!("no load meets {} reliably", self.args.slo);
-        Ok(Ending::Bad)
+        unmet(&self.args.slo, self.spoiled)
     }
 
     fn write(&self, fault: Option<&String>) -> Result<(), String> {
@@ -350,6 +347,18 @@ impl Search<'_> {
         });
         write(path, &format!("{value:#}\n"))
     }
+}
+
+/// No load was confirmed: the server's fault only if nothing else was.
+fn unmet(slo: &str, is_spoiled: bool) -> Result<Ending, String> {
+    if is_spoiled {
+        return Err(format!(
+            "no load was confirmed to meet {slo}, but trials failed by the fault of the \
+             generator or of this machine, which says nothing about the server"
+        ));
+    }
+    println!("no load meets {slo} reliably");
+    Ok(Ending::Bad)
 }
 
 #[cfg(test)]
@@ -365,6 +374,13 @@ mod tests {
         for bad in ["p99", "p99 < 1", "p98 < 1ms", "err < 1ms", "p99 < -1ms", "", "p99 < 1 hour"] {
             assert!(parse_slo(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_generator_that_is_too_busy_is_no_limit_of_the_server() {
+        assert_eq!(unmet("p99 < 1ms", false), Ok(Ending::Bad));
+        let why = unmet("p99 < 1ms", true).expect_err("there is no answer");
+        assert!(why.contains("nothing about the server"), "{why}");
     }
 
     #[test]

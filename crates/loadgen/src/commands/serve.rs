@@ -27,19 +27,21 @@ pub struct ServeArgs {
     /// Speaks memcached's protocol instead of Redis's.
     #[arg(long)]
     pub memcache: bool,
-    /// Stores nothing and answers reads with values of this size.
+    /// Stores nothing and answers reads with values of so many bytes [default: stores what is
+    /// written]
     #[arg(long, value_name = "VALUE_SIZE")]
     pub null: Option<usize>,
-    /// Each reply leaves so many microseconds after its request.
+    /// Each reply leaves so many microseconds after its request [default: at once]
     #[arg(long, group = "delays", allow_negative_numbers = true)]
     pub delay_us: Option<f64>,
-    /// The same with an exponential law of this mean.
+    /// The same with an exponential law of this mean, in microseconds [default: at once]
     #[arg(long, group = "delays", allow_negative_numbers = true)]
     pub exponential_us: Option<f64>,
-    /// Requests are served one after the other, in so many microseconds each.
+    /// Requests are served one after the other, in so many microseconds each [default: at once]
     #[arg(long, group = "delays", allow_negative_numbers = true)]
     pub queue_us: Option<f64>,
-    /// With --queue-us: nothing is served from FROM seconds after the first request, for LENGTH.
+    /// With --queue-us: nothing is served from FROM seconds after the first request, for LENGTH
+    /// seconds [default: never]
     #[arg(long, value_names = ["FROM", "LENGTH"], num_args = 2, requires = "queue_us")]
     pub freeze_s: Option<Vec<f64>>,
     /// The event base.

@@ -27,13 +27,13 @@ use crate::workload::schedule::{Arrival, Schedule};
 /// Arguments of `storm`.
 #[derive(Debug, Clone, Args)]
 pub struct StormArgs {
-    /// The server.
+    /// The server: HOST:PORT, or the path of a unix socket.
     pub server: String,
     /// Connections in all. A client address has some 28 000 ports for one server address, and each
     /// stays taken for a minute.
     #[arg(short = 'n', long, default_value_t = 1000)]
     pub count: u32,
-    /// New connections a second (Poisson); all at once without it.
+    /// New connections a second (Poisson) [default: all at once]
     #[arg(short, long, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// The protocol of the one request.
