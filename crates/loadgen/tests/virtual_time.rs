@@ -112,34 +112,40 @@ fn a_closed_loop_hides_the_freeze() {
 
 const SERVICE_NS: f64 = 100_000.0;
 
-fn queue_mean(utilisation: f64, seconds: u32, seed: u32, exponential: bool) -> (f64, Latency) {
+/// The response of a queue with this part of its time in use.
+fn queue(utilisation: f64, seconds: u32, seed: u32, exponential: bool) -> Latency {
     let rate = (utilisation * 1e9 / SERVICE_NS) as u32;
     let more = format!("connections = 4\nseed = {seed}\ntimeout_ms = 60000");
     let plan = plan(&ping(rate, seconds, &more));
-    let mut rng = Rng::new(17, 0);
+    let mut rng = Rng::new(17, u64::from(seed));
     let service = move || {
         if exponential { (SERVICE_NS * rng.exponential()) as u64 } else { SERVICE_NS as u64 }
     };
     let record = World::new(&plan, Queue::new(service)).run();
     assert_eq!(record.counts.completed, record.counts.sent);
-    let latency = response(&record);
-    (latency.mean(), latency)
+    response(&record)
 }
 
 /// Theory for M/M/1: the mean is s / (1 - u), and the response is exponential, so p99 = mean ln
-/// 100. Near the limit a queue forgets so slowly that 800 s are a small sample, and with most seeds
-/// its mean is off by more than the 3 %: the seed is one with which it is not.
+/// 100. Near the limit a queue forgets so slowly that the p99 of one run of 800 s is off by 2 or 3
+/// % as often as not, up and down: the first two seeds together are not.
 #[test]
 fn m_m_1_is_reproduced() {
-    for (utilisation, seconds, seed, mean_ms, p99_ms) in [
-        (0.5, 100, 3, 0.20, 0.921),
-        (0.8, 200, 3, 0.50, 2.303),
-        (0.9, 400, 3, 1.00, 4.605),
-        (0.95, 800, 14, 2.00, 9.210),
+    for (utilisation, seconds, mean_ms, p99_ms) in [
+        (0.5, 100, 0.20, 0.921),
+        (0.8, 400, 0.50, 2.303),
+        (0.9, 400, 1.00, 4.605),
+        (0.95, 800, 2.00, 9.210),
     ] {
-        let (mean, latency) = queue_mean(utilisation, seconds, seed, true);
-        near(mean, mean_ms * 1e6, 0.03, &format!("mean at {utilisation}"));
-        let p99 = latency.percentile(99.0).unwrap() as f64;
+        let both = std::thread::scope(|scope| {
+            let of = |seed| scope.spawn(move || queue(utilisation, seconds, seed, true));
+            let (first, second) = (of(1), of(2));
+            let mut both = first.join().unwrap();
+            both.add(&second.join().unwrap());
+            both
+        });
+        near(both.mean(), mean_ms * 1e6, 0.03, &format!("mean at {utilisation}"));
+        let p99 = both.percentile(99.0).unwrap() as f64;
         near(p99, p99_ms * 1e6, 0.03, &format!("p99 at {utilisation}"));
     }
 }
@@ -150,7 +156,7 @@ fn m_d_1_is_reproduced() {
     for (utilisation, seconds, mean_ms) in
         [(0.5, 50, 0.15), (0.8, 100, 0.30), (0.9, 200, 0.55), (0.95, 400, 1.05)]
     {
-        let (mean, _) = queue_mean(utilisation, seconds, 3, false);
+        let mean = queue(utilisation, seconds, 3, false).mean();
         near(mean, mean_ms * 1e6, 0.03, &format!("mean at {utilisation}"));
     }
 }
