@@ -367,7 +367,7 @@ impl ModelServer {
             return false;
         }
         if world.strikes(plan.unresolved_pm) {
-            self.loses_its_name(world, oracle);
+            loses_its_name(self.index, world, oracle);
         }
         let mut fails = true;
         if world.strikes(plan.garbage_pm) {
@@ -429,13 +429,6 @@ impl ModelServer {
         oracle.tainted[self.index].push(connection);
         world.note("server babbles", connection as u64, 0);
         world.peer_send(connection, extra(self.protocol), 0);
-    }
-
-    /// Its name does not resolve for a while, which is a failure as any.
-    fn loses_its_name(&self, world: &mut World, oracle: &mut Oracle) {
-        oracle.failed[self.index] = true;
-        world.schedule(world.now, Happening::Resolved(self.index, false));
-        world.schedule(world.now + 20 * MS, Happening::Resolved(self.index, true));
     }
 
     fn restart(&mut self, world: &mut World, oracle: &mut Oracle) {
@@ -533,6 +526,13 @@ fn units_of(
             vec![(key, unit(pool, &unit_words), reply.to_vec())]
         }
     }
+}
+
+/// A server's name does not resolve for a while, which is a failure as any.
+fn loses_its_name(server: usize, world: &mut World, oracle: &mut Oracle) {
+    oracle.failed[server] = true;
+    world.schedule(world.now, Happening::Resolved(server, false));
+    world.schedule(world.now + 20 * MS, Happening::Resolved(server, true));
 }
 
 fn has_value(protocol: Protocol, words: &[Vec<u8>], reply: &[u8]) -> bool {
