@@ -10,7 +10,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use support::bystander::Bystander;
-use support::process::{memory_bytes, resident_bytes_max};
+use support::process::{descriptors_count, memory_bytes, resident_bytes_max};
 use support::servers::{Kind, Server};
 use support::weir::{Base, Pool, Weir};
 use support::wire::{Ended, Wire, is_reset, request};
@@ -329,6 +329,7 @@ fn clients_may_leave_at_any_moment() {
         for key in KEYS {
             assert_eq!(kind.set(&mut scene.wire(), key, &big), kind.stored());
         }
+        let before = descriptors_count(scene.weir.pid());
         let half = store(kind, "k2", &big);
         let asking: Vec<u8> = (0..100).flat_map(|i| kind.get_request(KEYS[i % 2])).collect();
         for i in 0..LEAVING_COUNT {
@@ -351,6 +352,9 @@ fn clients_may_leave_at_any_moment() {
         scene.until_alone();
         until("nothing is held for those who left", || {
             (scene.weir.stats()["buffered_bytes"].as_u64()? < 1000).then_some(())
+        });
+        until("their descriptors are closed", || {
+            (descriptors_count(scene.weir.pid()) <= before).then_some(())
         });
     });
 }

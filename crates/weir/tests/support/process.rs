@@ -240,6 +240,11 @@ pub(crate) fn field_of(path: &Path, name: &str) -> String {
         .to_owned()
 }
 
+/// Descriptors that the process has open.
+pub(crate) fn descriptors_count(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
+}
+
 /// Bytes of memory that the process holds, its program and shared libraries not counted.
 pub(crate) fn memory_bytes(pid: u32) -> u64 {
     status_bytes(pid, "RssAnon")
