@@ -3,7 +3,8 @@
 //!
 //! Rules of the loop: wait once; handle everything that came; then act once, one send for each
 //! connection that became dirty. Nothing blocks but `wait`. Events are handled before timers, so
-//! that what has arrived is never called late. No line of a log is written for a request.
+//! that what has arrived is never called late; a worker that was held up looks again before that.
+//! No line of a log is written for a request.
 
 use std::io;
 use std::sync::Arc;
@@ -28,6 +29,11 @@ const ACCEPT_WARNING: Duration = Duration::from_secs(10);
 const BURST_BYTES: u64 = 4 << 20;
 /// How long it must have been quiet.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// A turn that begins so long after it was due comes late: the worker was held up.
+const HELD_UP: Duration = Duration::from_millis(10);
+/// How often a worker that was held up looks for what came meanwhile, in one turn.
+const CATCH_UP_MAX: usize = 64;
 
 /// The mailboxes of all workers, by their index.
 pub type Peers<B> = Vec<Mailbox<<B as EventBase>::Socket, <B as EventBase>::Waker>>;
@@ -152,11 +158,30 @@ impl<B: EventBase> Worker<B> {
         for event in events.drain(..) {
             self.handle(event);
         }
+        if deadline.is_some_and(|deadline| deadline + HELD_UP < now) {
+            self.catch_up(now, &mut events)?;
+        }
         self.events = events;
         self.proxy.end_turn();
         self.proxy.name_slow_clients(|client| self.base.peer(client));
         self.act();
         self.housekeep(now);
+        Ok(())
+    }
+
+    /// The worker was held up (the process was stopped, say, or others had its CPU), and may not
+    /// have been told yet what came meanwhile: whose time is over is judged when it has.
+    #[cold]
+    fn catch_up(&mut self, now: Time, events: &mut Vec<Event<B::Socket>>) -> io::Result<()> {
+        for _ in 0..CATCH_UP_MAX {
+            self.base.wait(1, Some(now), events)?;
+            if events.is_empty() {
+                break;
+            }
+            for event in events.drain(..) {
+                self.handle(event);
+            }
+        }
         Ok(())
     }
 

@@ -6,6 +6,9 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 use support::bystander::Bystander;
 use support::fake::{Act, Fake, Then};
 use support::keys::keys_of;
@@ -342,6 +345,40 @@ fn a_silent_server_costs_its_clients_the_time_out_and_no_more() {
         let timed_out = scene.weir.stats()[kind.name()]["left"]["server_timedout"].clone();
         assert_eq!(timed_out.as_u64(), Some(3));
         scene.end();
+    }
+}
+
+const STANDING_TIMEOUT: &str = "timeout: 300";
+const STANDING_LONG: Duration = Duration::from_millis(400);
+/// Requests that wait while the process stands still.
+const STANDING_COUNT: usize = 50;
+/// How often it does. It is stopped wherever it is just then, and not each place was bad.
+const STOPS_COUNT: usize = 4;
+
+/// A time-out is judged when what has come meanwhile is read: a process that was stopped for longer
+/// than that finds all replies there.
+#[test]
+fn replies_that_come_while_the_proxy_stands_still_are_not_late() {
+    for (kind, base) in Kind::BOTH.into_iter().flat_map(|kind| Base::BOTH.map(|b| (kind, b))) {
+        let fake = Fake::start(Act::hangs());
+        let pool = Pool::new(kind, &[fake.address]).with(STANDING_TIMEOUT);
+        let weir = Weir::start(base, 1, &[pool]);
+        let mut wire = weir.wire(kind);
+        let (requests, reply) = (kind.get_request(KEY).repeat(STANDING_COUNT), kind.missing());
+        for _ in 0..STOPS_COUNT {
+            let count = fake.bytes_count();
+            wire.send(&requests);
+            until("all is asked", || (fake.bytes_count() == count + requests.len()).then_some(()));
+            let began = Instant::now();
+            weir.running.signal(Signal::STOP);
+            fake.says_late(&reply.repeat(STANDING_COUNT));
+            until("the time-out has passed", || (began.elapsed() > STANDING_LONG).then_some(()));
+            weir.running.signal(Signal::CONT);
+            let replies = wire.exact(reply.len() * STANDING_COUNT);
+            let shown = replies[..60].escape_ascii().to_string();
+            assert!(replies == reply.repeat(STANDING_COUNT), "{kind:?}, {base:?}: {shown}");
+        }
+        fake.restart(Act::is_well(kind));
     }
 }
 

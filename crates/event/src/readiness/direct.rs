@@ -57,10 +57,16 @@ impl Direct {
         timeout: Option<Duration>,
         notices: &mut Vec<Notice>,
     ) -> io::Result<bool> {
-        let count = match self.wait_call(poller.as_raw_fd(), timeout) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
-            Err(error) => return Err(error),
+        let mut timeout = timeout;
+        let count = loop {
+            match self.wait_call(poller.as_raw_fd(), timeout) {
+                Ok(count) => break count,
+                // The process may have been stopped for long: what came meanwhile is told.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    timeout = Some(Duration::ZERO);
+                }
+                Err(error) => return Err(error),
+            }
         };
         const READABLE: u32 =
             (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLHUP | libc::EPOLLERR) as u32;

@@ -69,6 +69,7 @@ struct Shared {
     greeting: Mutex<Act>,
     connections: Mutex<Vec<TcpStream>>,
     requests_count: AtomicUsize,
+    bytes_count: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -98,6 +99,7 @@ impl Fake {
             greeting: Mutex::new(Act::says("")),
             connections: Mutex::default(),
             requests_count: AtomicUsize::new(0),
+            bytes_count: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
         Fake { address, shared, refusing: Some(socket) }
@@ -137,6 +139,11 @@ impl Fake {
         self.shared.requests_count.load(Ordering::Relaxed)
     }
 
+    /// Bytes that have been asked so far.
+    pub(crate) fn bytes_count(&self) -> usize {
+        self.shared.bytes_count.load(Ordering::Relaxed)
+    }
+
     /// Connections that it has accepted since it was started anew.
     pub(crate) fn connections_count(&self) -> usize {
         self.shared.connections.lock().unwrap().len()
@@ -174,7 +181,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
         return;
     }
     let mut request = vec![0; 64 << 10];
-    while let Ok(1..) = stream.read(&mut request) {
+    while let Ok(size @ 1..) = stream.read(&mut request) {
+        shared.bytes_count.fetch_add(size, Ordering::Relaxed);
         shared.requests_count.fetch_add(1, Ordering::Relaxed);
         let act = shared.act.lock().unwrap().clone();
         if !does(&mut stream, &act, shared) {
