@@ -477,6 +477,9 @@ impl Process {
         let Plan { mut reload, opened, order } = reload::plan(&pools.by_index, wanted);
         let new = opened.iter().filter_map(|index| Some((*index, reload.pools[*index].as_ref()?)));
         let listeners = listeners::open(new, workers_count, &mut Inherited::default())?;
+        for old in reload.closed.iter().filter_map(|index| pools.by_index[*index].as_ref()) {
+            info!(pool = old.name, address = %old.listen.address, "no longer listening");
+        }
         let mut held = self.shared.lock_held();
         held.reload(&reload.moved, &reload.closed);
         held.hold(&listeners);

@@ -55,6 +55,7 @@ fn a_file_that_changes_is_taken_if_it_is_watched() {
     change(&text("second"), "second");
     until_done(&watching, RELOADED, 1);
     assert!(UnixStream::connect(folder.join("second")).is_ok());
+    assert!(watching.output().contains("no longer listening"), "the log tells what has ended");
 
     change("redis:\n  listen: nowhere\n", "nowhere");
     until_done(&watching, NOT_RELOADED, 1);
