@@ -49,8 +49,10 @@ pub(crate) fn start() -> ExitCode {
     if said == RUNS { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// In the background: leaves the terminal's session.
+/// In the background: leaves the terminal's session, and takes the umask that twemproxy takes, so
+/// that clients of other users still reach a unix socket whose mode is not given.
 pub(crate) fn detach() {
+    rustix::process::umask(rustix::fs::Mode::empty());
     // Fails only for a process that leads a group, and this one was just started by another.
     let _ = rustix::process::setsid();
 }

@@ -196,6 +196,8 @@ fn the_exit_code_of_daemonizing_tells_whether_it_runs() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let written = fs::read_to_string(folder.join("pid")).expect("it runs, so the file is there");
     let daemon = Daemon(written.parse().expect("a process id"));
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o777, "as twemproxy's in the background");
     let mut client = UnixStream::connect(&socket).expect("it runs, so it listens");
     assert_eq!(talk(&mut client, b"PING\r\n", 7), b"+PONG\r\n");
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.0)).unwrap();
