@@ -28,6 +28,8 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names that are looked up at a time: one that takes long must not hold up all others.
 const LOOKUPS_MAX: usize = 16;
 
+const THREAD_NAME: &str = "weir-names";
+
 type Name = (String, u16);
 
 /// What is known of names.
@@ -101,7 +103,9 @@ impl AddressBook {
         }
         let (done, answered) = bounded::<()>(0);
         let book = Arc::clone(self);
-        std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name(THREAD_NAME.to_owned());
+        // Where it can't be started the names are looked up by the thread that keeps them.
+        let _ = thread.spawn(move || {
             look_up_all(&names, &book, true);
             drop(done);
         });
@@ -201,7 +205,12 @@ fn look_up_all(names: &[Name], book: &AddressBook, first: bool) {
             // The last one needs no further thread, and mostly there is no other.
             let (last, others) = some.split_last().expect("a chunk holds something");
             for name in others {
-                scope.spawn(move || look_up(name, book, first));
+                let thread = std::thread::Builder::new().name(THREAD_NAME.to_owned());
+                let started = thread.spawn_scoped(scope, move || look_up(name, book, first));
+                if started.is_err() {
+                    // For want of threads, which is no reason to end.
+                    look_up(name, book, first);
+                }
             }
             look_up(last, book, first);
         });
