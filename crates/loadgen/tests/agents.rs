@@ -102,7 +102,18 @@ fn agents_in_two_namespaces_make_one_load() {
     // The near end of the first cable is an address of this side, whichever cable leads here.
     let host = spaces.as_ref().map_or("127.0.0.1", |spaces| &spaces[0].hosts[0]);
     let server = Serving::start(&["serve", &format!("{host}:0")]);
-    let folder = folder("namespaces");
+    they_make_one_load(&server, &agents, "namespaces");
+}
+
+#[test]
+fn agents_on_two_loopback_addresses_make_one_load() {
+    let agents = ["127.0.0.1:0", "127.0.0.2:0"].map(|at| Serving::start(&["agent", at]));
+    they_make_one_load(&Serving::start(&["serve"]), &agents, "loopback");
+}
+
+/// Each request of the stream is made once, by one of them, and their histograms are added.
+fn they_make_one_load(server: &Serving, agents: &[Serving], name: &str) {
+    let folder = folder(name);
     let json = folder.join("r.json").to_str().unwrap().to_owned();
     let names = [&agents[0].address[..], &agents[1].address].join(",");
     for base in ["auto", "readiness"] {

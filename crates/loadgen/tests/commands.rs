@@ -329,7 +329,8 @@ fn a_storm_is_answered_at_once_and_steadily() {
         // The wrong protocol is shown for what it is.
         let other = if protocol == "redis" { "memcache" } else { "redis" };
         let (text, status) = told(&bench(&["storm", &server.address, "-n", "3", "-p", other]));
-        assert!(status == 1 && text.contains("wrong reply: "), "{text}");
+        assert!(status == 1 && text.contains("wrong reply: \""), "{text}");
+        assert!(!text.contains(r"\\") && text.contains("is the protocol right"), "{text}");
     }
 }
 

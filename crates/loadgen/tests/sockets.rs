@@ -340,44 +340,6 @@ fn a_self_check_finds_the_ceiling() {
     server.end().unwrap();
 }
 
-/// Two agents on two loopback addresses make one load; their histograms are added.
-#[test]
-fn two_agents_make_one_load() {
-    let server = server(Protocol::Redis);
-    let agents: Vec<String> = ["127.0.0.1", "127.0.0.2"]
-        .iter()
-        .map(|host| {
-            let port = TcpListener::bind((*host, 0)).unwrap().local_addr().unwrap().port();
-            let address = format!("{host}:{port}");
-            let args = loadgen::commands::agent::AgentArgs { listen: address.clone(), once: true };
-            thread::spawn(move || {
-                loadgen::commands::agent::execute(&args, &Arc::new(AtomicBool::new(false)))
-            });
-            address
-        })
-        .collect();
-    for address in &agents {
-        // A coordinator that says nothing must not count as the one run of `once`: only look
-        // whether the port is taken.
-        while TcpListener::bind(address.as_str()).is_ok() {
-            thread::yield_now();
-        }
-    }
-    let text = "rate = 3000\nduration_s = 1\narrival = 'constant'\ntimeout_ms = 60000\n\
-        connections = 8\n[keys]\ncount = 400\n[commands]\nget = 5\nset = 5";
-    let options = RunOptions::new(server.address.clone());
-    let generator = GeneratorArgs { agents, ..generator() };
-    let measured = measure(&settings(text), &options, &generator, &ReportArgs::default()).unwrap();
-    let summary = &measured.summary;
-    assert_eq!(summary.partial, None);
-    assert_eq!(summary.machines, 2);
-    assert_eq!(summary.counts.completed, 3000, "the whole stream, each request once");
-    assert_eq!(summary.response.count, 3000);
-    assert_eq!(summary.counts.violations_count(), 0, "{:?}", summary.examples);
-    assert_eq!(summary.nodelay, (8, 0));
-    server.end().unwrap();
-}
-
 /// Reports in all forms from one run; each is readable by what reads its kind.
 #[test]
 fn reports_are_written_in_all_forms() {

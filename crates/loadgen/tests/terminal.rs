@@ -216,12 +216,13 @@ fn ctrl_c_ends_the_view_and_shows_what_there_is() {
 #[test]
 fn without_a_terminal_there_are_plain_lines() {
     let server = Serving::start(&["serve"]);
-    let args = ["run", &server.address, "-r", "500", "-d", "0.5", "--warmup", "0"];
+    let args = ["run", &server.address, "-r", "500", "-d", "0.5", "--warmup", "0.1"];
     let more = ["--interval", "0.1", "--set", "keys.count = 100"];
     let output = programs::bench(&[&args[..], &more].concat());
     let said = String::from_utf8(output.stderr).unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert!(!said.contains(['\x1b', '\r', '#']), "{said:?}");
+    assert_eq!(lines[3], "warming up for 0.1 s", "{said}");
     let views = lines.iter().filter(|line| line.contains("  p99.9 ") && line.contains("  max "));
     assert_eq!(views.count(), 5, "one an interval: {said}");
     assert!(is_verdict(&String::from_utf8(output.stdout).unwrap()));

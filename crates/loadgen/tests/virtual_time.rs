@@ -161,6 +161,22 @@ fn m_d_1_is_reproduced() {
     }
 }
 
+/// The rest of a long schedule is not drawn to its end only to be left out: at a million a second
+/// and for an hour, this test would not end in a minute.
+#[test]
+fn a_long_run_that_is_interrupted_ends_at_once() {
+    let plan = plan(&ping(1_000_000, 3600, "connections = 1"));
+    let mut world = World::new(&plan, Delay(1000));
+    while world.driver.up_count() < 1 {
+        world.turn();
+    }
+    world.driver.start_load(base::Time::from_ns(world.now_ns));
+    // A millisecond is due, more or less.
+    world.driver.finish(base::Time::from_ns(world.now_ns + 1_000_000));
+    let record = world.driver.take_record(loadgen::record::Record::new(plan.ops.len()));
+    assert!((500..2000).contains(&record.counts.unsent), "{}", record.counts.unsent);
+}
+
 /// N = X R: 8 connections, 3 deep, and a delay of 1 ms make 24 000 a second.
 #[test]
 fn a_closed_loop_keeps_its_number_in_flight() {

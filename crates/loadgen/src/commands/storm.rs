@@ -289,7 +289,10 @@ fn report(outcome: &Outcome, planned: u32, elapsed: Duration) -> Ending {
         outcome.wrong,
     );
     if let Some(example) = &outcome.example {
-        println!("wrong reply: {example:?}; is the protocol right (--protocol)?");
+        println!(
+            "wrong reply: \"{example}\"; is the protocol right (--protocol), and does the server \
+             take so many connections?"
+        );
     }
     for (name, latency) in [("connected", &outcome.connect), ("first reply", &outcome.first_reply)]
     {

@@ -50,9 +50,11 @@ impl Live {
 
     /// An interval of so many seconds is over; it has been added to `gather`.
     pub fn interval(&self, record: &Record, interval_s: f64, gather: &Gather) {
+        // By the time of the interval, not by how many there were: a thread that did not run for a
+        // while leaves some out.
+        let begun_s = gather.series.last().map_or(0.0, |last| last.start_s);
         // After the end only stragglers come, which are no rate.
-        let is_after = gather.series.len() as f64 * interval_s > self.duration_s + interval_s / 2.0;
-        if self.quiet || is_after {
+        if self.quiet || begun_s > self.duration_s - interval_s / 2.0 {
             return;
         }
         let pieces = self.pieces(record, interval_s, gather);
@@ -74,7 +76,8 @@ impl Live {
     }
 
     fn pieces(&self, record: &Record, interval_s: f64, gather: &Gather) -> Vec<Piece> {
-        let done_s = (gather.series.len() as f64 * interval_s).min(self.duration_s);
+        let begun_s = gather.series.last().map_or(0.0, |last| last.start_s);
+        let done_s = (begun_s + interval_s).min(self.duration_s);
         let mut pieces = Vec::new();
         if self.is_terminal {
             let full = ((done_s / self.duration_s * 10.0) as usize).min(10);

@@ -43,14 +43,17 @@ fn whole(summary: &Summary, columns: usize) -> String {
     let counts = &summary.counts;
     let _ = writeln!(
         out,
-        "{}  {} on {} ({}), {} connections, {} deep, {} threads{}{}",
+        "{}  {} on {} ({}), {} connections, {} deep, {}{}{}",
         grade.text(),
         summary.settings.name,
         summary.address,
         summary.event_base,
         summary.settings.connections,
         summary.depth,
-        summary.settings.threads,
+        match summary.settings.threads {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        },
         match summary.gather {
             0 | 1 => String::new(),
             gather => format!(", gathering {gather}"),
