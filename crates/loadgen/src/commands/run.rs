@@ -126,9 +126,7 @@ fn collect(
             live.note(&format!("wrote {} keys in {seconds:.1} s", settings.keys.count));
         }
         Progress::Begins(after) => {
-            if settings.warmup_s > 0.0 {
-                live.note(&format!("warming up for {} s", settings.warmup_s));
-            }
+            live.warmup(settings.warmup_s);
             let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + after;
             if let Some(Err(error)) = hlog.as_mut().map(|hlog| hlog.begin(at)) {
                 hlog_failure.get_or_insert(error);

@@ -48,6 +48,13 @@ impl Live {
         }
     }
 
+    /// Load begins that is not measured, for so many seconds.
+    pub fn warmup(&self, seconds: f64) {
+        if seconds > 0.0 {
+            self.note(&format!("warming up for {seconds} s"));
+        }
+    }
+
     /// An interval of so many seconds is over; it has been added to `gather`.
     pub fn interval(&self, record: &Record, interval_s: f64, gather: &Gather) {
         // By the time of the interval, not by how many there were: a thread that did not run for a
