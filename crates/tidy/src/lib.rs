@@ -46,6 +46,8 @@ pub enum Rule {
     Unfinished,
     /// A pure crate reads a clock, starts a thread, opens a socket or draws random numbers.
     Impure,
+    /// A program reads the clock on the wall, which jumps.
+    WallClock,
     /// A test that sleeps instead of waiting for what it needs.
     SleepInTest,
     /// A decision record without a number of its own.

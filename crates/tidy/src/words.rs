@@ -26,13 +26,18 @@ const IMPURE: &[&str] = &[
     "UnixStream",
 ];
 
-/// Banned words, unfinished code, impure calls, and sleeps in tests.
+/// What reads the time of day, in the libraries that the house uses.
+const WALL_CLOCK: &[&str] =
+    &["SystemTime", "CLOCK_REALTIME", "CLOCK_REALTIME_COARSE", "Realtime", "gettimeofday"];
+
+/// Banned words, unfinished code, impure calls, clocks that jump, and sleeps in tests.
 pub fn check(tree: &Tree) -> Vec<Violation> {
     let mut violations = Vec::new();
     for source in tree.sources.values() {
         violations.extend(bare_ring(source));
         violations.extend(unfinished(source));
         violations.extend(sleeps_in_tests(source));
+        violations.extend(wall_clock(source));
         if source.crate_name() == "proxy" {
             violations.extend(protocol_names(source));
         }
@@ -108,6 +113,20 @@ fn impure(source: &Source) -> Vec<Violation> {
         if !source.is_test_at(offset) {
             let message = format!("{name}: this crate is pure; take it as an argument");
             violations.push(source.violation(Rule::Impure, offset, name, message));
+        }
+    }
+    violations
+}
+
+/// The time of day jumps when somebody sets it. Time-outs, ages and rates by it would all be wrong
+/// at once, so it is for people to read and nothing else. Pure crates may not have any clock.
+fn wall_clock(source: &Source) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (range, word) in scanner::words(&source.code) {
+        let may_have_clocks = !PURE_CRATES.contains(&source.crate_name());
+        if may_have_clocks && WALL_CLOCK.contains(&word) && !source.is_test_at(range.start) {
+            let message = format!("{word} jumps: measure by `Instant` or `event`'s clock");
+            violations.push(source.violation(Rule::WallClock, range.start, word, message));
         }
     }
     violations
@@ -228,7 +247,6 @@ mod tests {
     fn pure_crates_read_no_clock_and_start_no_thread() {
         for (text, item) in [
             ("let a = Instant::now();", "Instant::now"),
-            ("use std::time::SystemTime;", "SystemTime"),
             ("use std::thread;", "std::thread"),
             ("use std::collections::hash_map::RandomState;", "RandomState"),
             ("use std::net::TcpStream;", "TcpStream"),
@@ -238,6 +256,22 @@ mod tests {
             assert_eq!(found("crates/routing/tests/a.rs", text), [""; 0]);
         }
         assert_eq!(found("crates/routing/src/a.rs", "use std::time::Instant; b::now()"), [""; 0]);
+    }
+
+    #[test]
+    fn the_clock_on_the_wall_is_read_by_tests_alone() {
+        for (text, item) in [
+            ("let a = SystemTime::now();", "SystemTime"),
+            ("libc::clock_gettime(libc::CLOCK_REALTIME, &mut a)", "CLOCK_REALTIME"),
+            ("clock_gettime(ClockId::Realtime)", "Realtime"),
+        ] {
+            assert_eq!(found("crates/runtime/src/a.rs", text), [item]);
+            assert_eq!(found("crates/event/tests/a.rs", text), [""; 0]);
+        }
+        assert_eq!(found("crates/proxy/src/a.rs", "SystemTime::now()"), ["SystemTime"], "impure");
+        for text in ["Instant::now()", "libc::CLOCK_MONOTONIC", "// SystemTime"] {
+            assert_eq!(found("crates/event/src/a.rs", text), [""; 0], "{text}");
+        }
     }
 
     #[test]

@@ -67,6 +67,11 @@ fn pure_crates_are_pure() {
 }
 
 #[test]
+fn nothing_is_measured_by_the_clock_on_the_wall() {
+    hold(Rule::WallClock, tidy::words::check);
+}
+
+#[test]
 fn tests_do_not_sleep() {
     hold(Rule::SleepInTest, tidy::words::check);
 }
