@@ -17,6 +17,8 @@ mod limits;
 mod loader;
 #[path = "faults/network.rs"]
 mod network;
+#[path = "faults/queue.rs"]
+mod queue;
 #[path = "faults/relay.rs"]
 mod relay;
 #[path = "faults/site.rs"]
