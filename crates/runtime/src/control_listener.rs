@@ -22,6 +22,11 @@ use crate::listeners::Inherited;
 /// A caller may keep the thread waiting for so long at a time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a caller may take to take its answer, however slowly it reads.
+pub(crate) const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes that are handed to the system at a time.
+const WRITE_SIZE_MAX: usize = 64 << 10;
+
 /// Callers of a listener that are served at a time.
 const CALLERS_MAX: usize = 4;
 
@@ -113,6 +118,22 @@ impl AsFd for Listener {
 }
 
 impl Stream {
+    /// Writes all of it. Fails when the caller reads nothing for [`PATIENCE`], and when it has not
+    /// read enough within `limit`: by a few bytes at a time it could keep the thread for hours.
+    pub(crate) fn write_whole(&mut self, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        while !bytes.is_empty() {
+            if Instant::now() > deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            match self.write(&bytes[..bytes.len().min(WRITE_SIZE_MAX)])? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                size => bytes = &bytes[size..],
+            }
+        }
+        Ok(())
+    }
+
     /// Says that nothing more comes, and throws away what the caller still sends until he closes,
     /// for so long at most: unread bytes would reset the connection, and what was written might be
     /// lost.
@@ -252,5 +273,33 @@ fn run(listener: &Listener, stopped: &UnixStream, serve: &dyn Fn(Stream) -> io::
                 std::thread::park_timeout(Duration::from_millis(10));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Bytes of the answer: somebody who reads them one by one is busy for a long time.
+    const ANSWER_SIZE: usize = 16 << 20;
+
+    #[test]
+    fn who_reads_an_answer_byte_by_byte_is_given_up() {
+        let (ours, mut callers) = UnixStream::pair().unwrap();
+        let reading = std::thread::spawn(move || {
+            let mut count = 0;
+            while callers.read(&mut [0]).is_ok_and(|size| size > 0) {
+                count += 1;
+            }
+            count
+        });
+        let mut stream = Stream::Unix(ours);
+        let written = stream.write_whole(&vec![b'a'; ANSWER_SIZE], Duration::from_millis(20));
+        assert_eq!(written.map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
+        drop(stream);
+        let count = reading.join().unwrap();
+        assert!((1..ANSWER_SIZE).contains(&count), "{count} bytes were read");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It runs on threads of its own and asks the workers. Invariant: a reader costs a bounded time.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use base::Address;
 use event::{ListenOptions, listen_socket};
 
-use crate::control_listener::{Listener, Server};
+use crate::control_listener::{Listener, Server, WRITE_LIMIT};
 use crate::listeners::Inherited;
 use crate::process::Shared;
 
@@ -31,7 +31,7 @@ pub(crate) fn bind(address: &Address, inherited: &mut Inherited) -> io::Result<L
 /// Serves readers from now on. Fails for want of a thread or of descriptors.
 pub(crate) fn start(listener: Listener, shared: Arc<Shared>) -> io::Result<Server> {
     Server::start("weir-stats", listener, move |mut reader| {
-        reader.write_all(&shared.stats_json())?;
+        reader.write_whole(&shared.stats_json(), WRITE_LIMIT)?;
         reader.finish(STAY)
     })
 }

@@ -13,13 +13,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
+use support::bystander::Bystander;
 use support::process::{Running, TempDir, pid, status_field, weir, weir_path};
 use support::servers::{ATTEMPTS, Kind, Server, free_port, two_free_ports};
 use support::weir::{Base, Pool, Weir};
-use support::wire::{Ended, Wire, until_listening};
+use support::wire::{Ended, Wire, request, until_listening};
 use support::{DEADLINE, until};
 
 /// A proxy that was started with what `plan` writes and says, on ports that `plan` is given.
@@ -125,6 +127,39 @@ fn what_nobody_can_read_ends_nothing_and_changes_no_exit_code() {
         drop(reader);
         let output = weir().args(arguments).stderr(writer).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+/// Everything is logged, and nothing of it can be written: whoever asks for something, of a server
+/// that lives or of one that does not, must not notice.
+#[test]
+fn a_log_on_a_full_disk_costs_clients_nothing() {
+    let servers = Server::pair(Kind::Redis);
+    let dead = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    for (script, base) in [r#"exec "$0" "$@" -o /dev/full"#, r#"exec "$0" "$@" 2> /dev/full"#]
+        .into_iter()
+        .flat_map(|script| Base::BOTH.map(|base| (script, base)))
+    {
+        let folder = TempDir::new();
+        let pool = Pool::new(Kind::Redis, &[dead, servers[1].address]);
+        fs::write(folder.join("weir.yml"), pool.text(&path(&folder, "socket"))).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(weir_path()).args(quiet_stats(&folder));
+        command.arg("-c").arg(folder.join("weir.yml")).args(["--event-base", base.name()]);
+        let mut running = Running::start("weir", command.args(["--workers", "2", "-v", "11"]));
+        for _ in 0..20 {
+            let mut client = until("it serves", || UnixStream::connect(folder.join("socket")).ok());
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            for (key, reply) in [("k0", "+OK\r\n"), ("k10", "-ERR Connection refused\r\n")] {
+                let said = talk(&mut client, &request(&["SET", key, "v"]), reply.len());
+                assert_eq!(said, reply.as_bytes(), "{script}, {base:?}");
+            }
+            // Each is told in the log.
+            [Signal::USR1, Signal::HUP].into_iter().for_each(|signal| running.signal(signal));
+        }
+        running.signal(Signal::TERM);
+        assert_eq!(running.end().code(), Some(0), "{script}, {base:?}");
+        assert_eq!(running.output(), "", "it was not logged elsewhere");
     }
 }
 
@@ -420,6 +455,53 @@ fn the_statistics_are_one_line_on_their_port() {
         let stats: Value = serde_json::from_str(&text).expect("JSON");
         assert!(stats["redis"]["left"].is_object(), "{stats}");
     }
+}
+
+/// Servers of a pool that has so many that the kernel does not take the statistics for a reader.
+const MANY_SERVERS_COUNT: usize = 2000;
+/// Readers that read nothing: more than are served at a time.
+const DEAF_COUNT: usize = 6;
+
+/// They are cut off in the end, and neither clients nor other readers wait for them till then. On a
+/// unix socket, for which the kernel keeps less than for a port.
+#[test]
+fn readers_of_the_statistics_that_do_not_read_hold_up_nobody() {
+    let servers = Server::pair(Kind::Redis);
+    let started = start(|folder, [port, _]| {
+        let mut text = Pool::of(&servers).text(&format!("127.0.0.1:{port}"));
+        let socket = path(folder, "socket");
+        text.push_str(&format!("many:\n  listen: {socket}\n  redis: true\n  servers:\n"));
+        let server = |i| format!("    - 127.0.0.1:{}:1\n", 10_000 + i);
+        text.extend((0..MANY_SERVERS_COUNT).map(server));
+        (text, quiet_stats(folder))
+    });
+    let clients = SocketAddr::from((Ipv4Addr::LOCALHOST, started.port));
+    let bystander = Bystander::start(Kind::Redis, clients, &["k1", "k11"]);
+    let connect = || {
+        let reader = UnixStream::connect(started.folder.join("stats")).unwrap();
+        reader.set_read_timeout(Some(DEADLINE)).unwrap();
+        reader
+    };
+    let deaf: Vec<UnixStream> = (0..DEAF_COUNT).map(|_| connect()).collect();
+    bystander.goes_on();
+    let mut text = String::new();
+    connect().read_to_string(&mut text).expect("it is served");
+    let stats: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(stats["redis"]["client_connections"], 2, "it is told what is so now");
+    // What was sent stays in the kernel meanwhile, so there is less of it when it was cut off.
+    let mut first = &deaf[0];
+    until("it is cut off", || is_cut_off(first).then_some(()));
+    let mut taken = Vec::new();
+    first.read_to_end(&mut taken).expect("it ends in good order");
+    assert!(taken.len() < text.len(), "the kernel took all of it: {}", taken.len());
+    bystander.finish();
+}
+
+/// Whether the other end has closed, whatever is still to be read.
+fn is_cut_off(reader: &UnixStream) -> bool {
+    let mut watched = [PollFd::new(reader, PollFlags::RDHUP)];
+    poll(&mut watched, Some(&Timespec::default())).unwrap();
+    !watched[0].revents().is_empty()
 }
 
 /// The demo takes two ports in a row.

@@ -4,23 +4,18 @@
 //! may connect may read everything here, so secrets are left out. Invariant: each whole request
 //! gets one response, and the connection is closed behind it.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::time::{Duration, Instant};
+use std::io::{self, Read};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use super::{Context, config, metrics, report};
-use crate::control_listener::{PATIENCE, Stream, is_timeout};
+use crate::control_listener::{PATIENCE, Stream, WRITE_LIMIT, is_timeout};
 
 /// Bytes of a request's head.
 const HEAD_SIZE_MAX: usize = 8 << 10;
 /// Lines of a request's head.
 const HEADERS_MAX: usize = 64;
-
-/// How long a caller may take to take its response, however slowly it reads.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// Bytes that are handed to the system at a time.
-const WRITE_SIZE_MAX: usize = 64 << 10;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Response {
@@ -67,22 +62,8 @@ pub(super) fn serve(mut stream: Stream, context: &Context) -> io::Result<()> {
     if !is_head {
         bytes.extend_from_slice(body);
     }
-    write_all(&mut stream, &bytes)?;
+    stream.write_whole(&bytes, WRITE_LIMIT)?;
     stream.finish(PATIENCE)
-}
-
-fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
-    let deadline = Instant::now() + WRITE_LIMIT;
-    while !bytes.is_empty() {
-        if Instant::now() > deadline {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        match stream.write(&bytes[..bytes.len().min(WRITE_SIZE_MAX)])? {
-            0 => return Err(ErrorKind::WriteZero.into()),
-            size => bytes = &bytes[size..],
-        }
-    }
-    Ok(())
 }
 
 fn read_head(stream: &mut Stream) -> io::Result<Head> {
