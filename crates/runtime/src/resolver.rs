@@ -5,7 +5,8 @@
 //! address that is found, whoever has found it and however late.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::ToSocketAddrs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,9 +34,11 @@ const THREAD_NAME: &str = "weir-names";
 type Name = (String, u16);
 
 /// What is known of names.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AddressBook {
     known: Mutex<Known>,
+    /// Asks for the addresses of a name, and takes its time: the system's resolver, but in tests.
+    ask: fn(&Name) -> io::Result<Vec<SocketAddr>>,
     /// Set by workers when they close a connection to a server: it may have moved.
     server_closed: Arc<AtomicBool>,
 }
@@ -45,6 +48,13 @@ struct Known {
     addresses: BTreeMap<Name, Address>,
     /// Names with an address that workers may not have been told of.
     news: BTreeSet<Name>,
+}
+
+impl Default for AddressBook {
+    fn default() -> AddressBook {
+        let ask = |(host, port): &Name| Ok((host.as_str(), *port).to_socket_addrs()?.collect());
+        AddressBook { known: Mutex::default(), ask, server_closed: Arc::default() }
+    }
 }
 
 impl AddressBook {
@@ -120,7 +130,7 @@ fn literal(address: &ServerAddress) -> Option<Address> {
         ServerAddress::Unix(path) => Some(Address::Unix(path.clone())),
         ServerAddress::Inet { host, port } => {
             let ip = base::address::without_brackets(host).parse().ok()?;
-            Some(Address::Inet(std::net::SocketAddr::new(ip, *port)))
+            Some(Address::Inet(SocketAddr::new(ip, *port)))
         }
     }
 }
@@ -219,9 +229,9 @@ fn look_up_all(names: &[Name], book: &AddressBook, first: bool) {
 
 /// Notes the address of a name.
 fn look_up(name: &Name, book: &AddressBook, first: bool) {
-    let (host, port) = name;
-    let answer = (host.as_str(), *port).to_socket_addrs().map(|addresses| {
-        let addresses: Vec<_> = addresses.map(Address::Inet).collect();
+    let (host, _) = name;
+    let answer = (book.ask)(name).map(|addresses| {
+        let addresses: Vec<_> = addresses.into_iter().map(Address::Inet).collect();
         // Name servers turn their answers round; a server stays where it is while it is among them.
         let known = book.get(name).filter(|known| addresses.contains(known));
         known.or_else(|| addresses.into_iter().next())
@@ -243,6 +253,8 @@ fn look_up(name: &Name, book: &AddressBook, first: bool) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
     use proxy::options::{Protocol, ServerOptions};
@@ -283,6 +295,62 @@ mod tests {
         look_up_all(&names, &book, true);
         assert_eq!(book.take_news().len(), names.len());
         look_up_all(&[], &book, true);
+    }
+
+    const FIRST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 1);
+    const SECOND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 1);
+
+    /// A name server that does as the name says.
+    fn ask((host, _): &Name) -> io::Result<Vec<SocketAddr>> {
+        match host.as_str() {
+            "hangs" => loop {
+                std::thread::park();
+            },
+            "unknown" => Err(io::ErrorKind::NotFound.into()),
+            "empty" => Ok(Vec::new()),
+            "turned" => Ok(vec![SECOND, FIRST]),
+            "moved" => Ok(vec![SECOND]),
+            _ => Ok(vec![FIRST]),
+        }
+    }
+
+    fn book() -> AddressBook {
+        AddressBook { ask, ..AddressBook::default() }
+    }
+
+    /// Its requests get an error until it is known; nobody else waits for it.
+    #[test]
+    fn a_name_whose_look_up_hangs_holds_up_neither_the_start_nor_other_names() {
+        let book = Arc::new(book());
+        let pools = [pool(&["hangs", "good", "127.0.0.1", "unknown", "empty"])];
+        let (done, ended) = bounded(1);
+        let (starting, names) = (Arc::clone(&book), pools.clone());
+        std::thread::spawn(move || {
+            starting.look_up_new(&names);
+            done.send(()).unwrap();
+        });
+        ended.recv_timeout(10 * FIRST_TIMEOUT).expect("the start goes on");
+        let literal = Address::Inet(([127, 0, 0, 1], 1).into());
+        let first = Some(Address::Inet(FIRST));
+        assert_eq!(book.addresses(&pools), [[None, first, Some(literal), None, None]]);
+    }
+
+    #[test]
+    fn a_server_stays_where_it_is_unless_its_name_says_that_it_moved() {
+        for (host, then) in [
+            ("good", FIRST),
+            ("unknown", FIRST),
+            ("empty", FIRST),
+            ("turned", FIRST),
+            ("moved", SECOND),
+        ] {
+            let book = book();
+            book.set(&name(host), &Address::Inet(FIRST));
+            book.take_news();
+            look_up(&name(host), &book, false);
+            assert_eq!(book.get(&name(host)), Some(Address::Inet(then)), "{host}");
+            assert_eq!(book.take_news().len(), usize::from(then != FIRST), "{host}");
+        }
     }
 
     #[test]
