@@ -318,6 +318,47 @@ fn a_hundred_thousand_tiny_requests_are_answered_in_order() {
     });
 }
 
+/// Requests that are all sent before a reply is read, and bytes of each value: the requests fit
+/// into what the kernel keeps on their way, the replies are 40 MB.
+const UNREAD_COUNT: usize = 200_000;
+const UNREAD_SIZE: usize = 200;
+/// What the proxy may need for the client: it parses no more of it beyond 1 MiB of replies.
+const UNREAD_HELD_MAX: u64 = 16 * MIB;
+
+#[test]
+fn a_client_that_sends_all_before_it_reads_gets_all_in_order_from_bounded_memory() {
+    Scene::each(|scene| {
+        let kind = scene.kind;
+        let mut wire = scene.wire();
+        let values = KEYS.map(|key| key.repeat(UNREAD_SIZE / key.len()));
+        for (key, value) in KEYS.iter().zip(&values) {
+            assert_eq!(kind.set(&mut wire, key, value), kind.stored());
+        }
+        let before = resident_bytes_max(scene.weir.pid());
+        // Redis takes a line, too, which is shorter.
+        let line = |i| format!("get {}\r\n", KEYS[i % 7 % 2]);
+        wire.send((0..UNREAD_COUNT).map(line).collect::<String>().as_bytes());
+        let held = || scene.weir.stats()["buffered_bytes"].as_u64().expect("a count");
+        until("replies wait for the client, and no more of it is parsed", || {
+            let before = held();
+            // Its worker has a turn for each of their requests, and one for the client as well.
+            (0..5).for_each(|_| scene.bystander.goes_on());
+            (before > MIB / 2 && held() < before + MIB / 2).then_some(())
+        });
+        let replies = [0, 1].map(|i| kind.found(KEYS[i], &values[i]));
+        for i in 0..UNREAD_COUNT {
+            let right = &replies[i % 7 % 2];
+            let reply = wire.exact(right.len());
+            assert!(reply == *right, "reply {i} is {}", reply.escape_ascii());
+        }
+        let grown = resident_bytes_max(scene.weir.pid()) - before;
+        println!("{kind:?}: at most {} kB more", grown >> 10);
+        assert!(grown < UNREAD_HELD_MAX, "{grown} bytes were held");
+        // And there was nothing else on its way to it.
+        assert_eq!(kind.get(&mut wire, KEYS[1]), replies[1]);
+    });
+}
+
 /// How often a client leaves at a bad moment, in each way.
 const LEAVING_COUNT: usize = 30;
 
