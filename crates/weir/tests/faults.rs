@@ -106,8 +106,8 @@ fn two_workers_recover_from_a_killed_server() {
 #[test]
 fn without_io_uring_a_killed_server_is_survived_as_well() {
     let denied = || {
-        let mut command = python_program("deny_uring.py");
-        command.arg(weir_path());
+        let mut command = python_program("deny_calls.py");
+        command.arg("uring").arg(weir_path());
         command
     };
     for kind in Kind::BOTH {

@@ -68,6 +68,16 @@ fn the_package_installs_files_that_are_there_under_the_names_that_are_told() {
     assert!(stays, "an upgrade would end the service, or the removal of the package would not");
 }
 
+/// A worker that panics ends the process, as the manual says, and the manager starts it again.
+#[test]
+fn a_panic_ends_what_is_shipped_and_the_unit_starts_it_again() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let (_, release) = manifest.split_once("[profile.release]\n").unwrap();
+    let release = release.split("\n[").next().unwrap();
+    assert!(release.lines().any(|line| line == r#"panic = "abort""#), "{release}");
+    assert_eq!(values(&packaged("weir.service"), "Restart"), ["on-failure"]);
+}
+
 #[test]
 fn the_package_has_the_version_of_the_program() {
     let changelog = packaged("debian/changelog");

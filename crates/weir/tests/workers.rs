@@ -5,10 +5,14 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use support::process::{
-    allow_open_files, field_of, program, python_program, status_field, threads, weir, weir_path,
+    Running, TempDir, allow_open_files, field_of, program, python_program, status_field, threads,
+    weir, weir_path,
 };
 use support::servers::{Kind, Server};
 use support::weir::{Base, Pool, Weir};
@@ -219,8 +223,8 @@ fn out_of_descriptors_it_serves_those_it_has_and_later_the_others() {
 #[test]
 fn where_io_uring_is_refused_it_says_why_and_works_on_polling() {
     let denied = || {
-        let mut command = python_program("deny_uring.py");
-        command.arg(weir_path());
+        let mut command = python_program("deny_calls.py");
+        command.arg("uring").arg(weir_path());
         command
     };
     let output = denied().arg("-V").output().expect("it can be started");
@@ -260,4 +264,20 @@ fn both_workers_serve_requests() {
             }
         }
     }
+}
+
+/// Half of the clients would be served by a process that looks well.
+#[test]
+fn a_worker_that_fails_takes_the_process_with_it() {
+    let servers = Server::pair(Kind::Redis);
+    let folder = TempDir::new();
+    let socket = folder.join("socket");
+    let text = Pool::of(&servers).text(socket.to_str().expect("names here are text"));
+    std::fs::write(folder.join("weir.yml"), text).unwrap();
+    let mut command = python_program("deny_calls.py");
+    command.arg("waiting").arg(weir_path()).arg("-c").arg(folder.join("weir.yml"));
+    command.arg("-a").arg(folder.join("stats")).args(["--event-base", "polling"]);
+    let mut running = Running::start("weir", command.args(["--workers", "2"]));
+    assert_eq!(running.end().signal(), Some(Signal::ABORT.as_raw()));
+    assert!(running.output().contains("the event base failed"), "{}", running.output());
 }

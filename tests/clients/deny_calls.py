@@ -1,6 +1,7 @@
-"""Runs a program that the kernel lets have no io_uring, as many containers do.
+"""Runs a program that the kernel denies some system calls: io_uring's, as many containers do, or
+those that wait for events, as no kernel should.
 
-A filter of system calls (seccomp) answers EPERM to io_uring_setup. Usage: deny_uring.py PROGRAM
+A filter of system calls (seccomp) answers EPERM to them. Usage: deny_calls.py uring|waiting PROGRAM
 ARGUMENTS...; the program takes the place of this one.
 """
 
@@ -17,8 +18,11 @@ SECCOMP_MODE_FILTER = 2
 SECCOMP_RET_ALLOW = 0x7FFF0000
 SECCOMP_RET_ERRNO = 0x00050000
 
-# The same number on all architectures that have it.
+# Numbers of system calls. Newer ones have the same on all architectures.
 IO_URING_SETUP = 425
+EPOLL_PWAIT = 281 if platform.machine() == "x86_64" else 22
+EPOLL_PWAIT2 = 441
+CALLS = {"uring": [IO_URING_SETUP], "waiting": [EPOLL_PWAIT, EPOLL_PWAIT2]}
 
 # Classic BPF: load a word, jump if equal, return.
 LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
@@ -31,13 +35,12 @@ def statement(code, yes, no, value):
 
 def main():
     if platform.system() != "Linux":
-        sys.exit("deny_uring.py: only Linux has io_uring")
-    program = b"".join([
-        statement(LOAD_WORD, 0, 0, 0),  # The number of the system call.
-        statement(JUMP_IF_EQUAL, 0, 1, IO_URING_SETUP),
-        statement(RETURN, 0, 0, SECCOMP_RET_ERRNO | errno.EPERM),
-        statement(RETURN, 0, 0, SECCOMP_RET_ALLOW),
-    ])
+        sys.exit("deny_calls.py: only Linux has these")
+    program = [statement(LOAD_WORD, 0, 0, 0)]  # The number of the system call.
+    for number in CALLS[sys.argv[1]]:
+        program.append(statement(JUMP_IF_EQUAL, 0, 1, number))
+        program.append(statement(RETURN, 0, 0, SECCOMP_RET_ERRNO | errno.EPERM))
+    program = b"".join(program + [statement(RETURN, 0, 0, SECCOMP_RET_ALLOW)])
     buffer = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: a count and a pointer, aligned.
     filter_ = ctypes.create_string_buffer(
@@ -49,8 +52,8 @@ def main():
         (PR_SET_SECCOMP, ulong(SECCOMP_MODE_FILTER), filter_, ulong(0), ulong(0)),
     ]:
         if libc.prctl(*call) != 0:
-            sys.exit(f"deny_uring.py: prctl: {os.strerror(ctypes.get_errno())}")
-    os.execv(sys.argv[1], sys.argv[1:])
+            sys.exit(f"deny_calls.py: prctl: {os.strerror(ctypes.get_errno())}")
+    os.execv(sys.argv[2], sys.argv[2:])
 
 
 main()
