@@ -1,13 +1,16 @@
 //! Where log lines go, and which: stderr or a file that can be reopened, at twemproxy's levels.
 //!
-//! Invariant: a line is written whole, and a file that can't be reopened stays as it was.
+//! Invariants: a line is written whole or, where that would have to wait, lost; a file that can't
+//! be reopened stays as it was.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -16,6 +19,9 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 /// Levels run from 0 to this.
 const VERBOSE_MAX: u8 = 11;
+
+/// Bytes that a pipe takes without waiting when it is ready for any.
+const PIECE_SIZE_MAX: usize = 4096;
 
 /// Keeps what is needed to change the log of a running process.
 pub(crate) struct Log {
@@ -33,15 +39,9 @@ pub(crate) fn start(verbose: u8, output: Option<&Path>) -> io::Result<Log> {
         Some(path) => Some((path.to_owned(), Arc::new(Mutex::new(open(path)?)))),
         None => None,
     };
-    let registry = tracing_subscriber::registry().with(filter);
-    match &file {
-        Some((_, file)) => {
-            let sink = Sink(Arc::clone(file));
-            let layer = fmt::layer().with_ansi(false).with_writer(move || sink.clone());
-            registry.with(layer).init();
-        }
-        None => registry.with(fmt::layer().with_ansi(false).with_writer(io::stderr)).init(),
-    }
+    let sink = Sink(file.as_ref().map(|(_, file)| Arc::clone(file)));
+    let layer = fmt::layer().with_ansi(false).with_writer(move || sink.clone());
+    tracing_subscriber::registry().with(filter).with(layer).init();
     Ok(Log { level, verbose, file })
 }
 
@@ -83,15 +83,36 @@ impl Log {
     }
 }
 
+/// A file, or stderr.
 #[derive(Clone)]
-struct Sink(Arc<Mutex<File>>);
+struct Sink(Option<Arc<Mutex<File>>>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        match &self.0 {
+            Some(file) => {
+                write_now(&mut *file.lock().unwrap_or_else(PoisonError::into_inner), bytes)?;
+            }
+            None => write_now(&mut io::stderr().lock(), bytes)?,
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes all of it, unless it would have to wait. Whoever reads the log may stand still, and
+/// neither clients nor signals may wait for that.
+fn write_now(to: &mut (impl Write + AsFd), bytes: &[u8]) -> io::Result<()> {
+    for piece in bytes.chunks(PIECE_SIZE_MAX) {
+        let mut watched = [PollFd::new(to, PollFlags::OUT)];
+        poll(&mut watched, Some(&Timespec::default()))?;
+        if !watched[0].revents().contains(PollFlags::OUT) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        to.write_all(piece)?;
+    }
+    Ok(())
 }

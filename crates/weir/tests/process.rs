@@ -8,10 +8,11 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, kill_process};
@@ -163,6 +164,36 @@ fn a_log_on_a_full_disk_costs_clients_nothing() {
     }
 }
 
+/// Whoever takes the log, as a service manager does, stands still: lines are lost, and neither
+/// clients nor signals wait.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let servers = Server::pair(Kind::Redis);
+    for base in Base::BOTH {
+        let folder = TempDir::new();
+        let text = Pool::of(&servers).text(&path(&folder, "socket"));
+        fs::write(folder.join("weir.yml"), text).unwrap();
+        let (reader, mut writer) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        while writer.write(&[b'.'; 512]).is_ok() {}
+        writer.set_nonblocking(false).unwrap();
+        let mut command = weir();
+        command.arg("-c").arg(folder.join("weir.yml")).args(quiet_stats(&folder));
+        command.args(["--event-base", base.name(), "--workers", "2", "-v", "11"]);
+        let command = command.stdin(Stdio::null()).stderr(OwnedFd::from(writer));
+        let process = Process(command.spawn().unwrap().id());
+        for _ in 0..20 {
+            let mut client = until("it serves", || UnixStream::connect(folder.join("socket")).ok());
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            assert_eq!(talk(&mut client, &request(&["SET", "k0", "v"]), 5), b"+OK\r\n");
+            kill_process(pid(process.0), Signal::USR1).unwrap();
+        }
+        kill_process(pid(process.0), Signal::TERM).unwrap();
+        until("it ends", || process.is_gone().then_some(()));
+        drop(reader);
+    }
+}
+
 #[test]
 fn nobody_else_may_write_to_the_log_and_the_pid_file_whatever_the_umask() {
     let servers = Server::pair(Kind::Redis);
@@ -194,18 +225,18 @@ fn the_name_of_a_server_that_fails_is_looked_up_again() {
     assert!(started.running.writes("a server fails: its name is looked up again"));
 }
 
-/// A process that is nobody's child here.
-struct Daemon(u32);
+/// A process that nobody here waits for.
+struct Process(u32);
 
-impl Daemon {
-    /// Gone, or waiting for whoever inherits the dead of this machine.
+impl Process {
+    /// Gone, or dead and not waited for yet.
     fn is_gone(&self) -> bool {
         !Path::new(&format!("/proc/{}", self.0)).exists()
             || status_field(self.0, "State").starts_with('Z')
     }
 }
 
-impl Drop for Daemon {
+impl Drop for Process {
     fn drop(&mut self) {
         if !self.is_gone() {
             let _ = kill_process(pid(self.0), Signal::KILL);
@@ -230,7 +261,7 @@ fn the_exit_code_of_daemonizing_tells_whether_it_runs() {
     let output = daemonize(&folder, &Pool::of(&servers).text(&path(&folder, "socket")));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let written = fs::read_to_string(folder.join("pid")).expect("it runs, so the file is there");
-    let daemon = Daemon(written.parse().expect("a process id"));
+    let daemon = Process(written.parse().expect("a process id"));
     let mode = fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o777, "as twemproxy's in the background");
     let mut client = UnixStream::connect(&socket).expect("it runs, so it listens");
