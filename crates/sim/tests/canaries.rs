@@ -76,7 +76,7 @@ inner! {
     a_break_that_hits_the_servers_beside_it_is_found BreakHitsNeighbour 6000;
     a_drain_that_drops_replies_is_found DrainCuts 5000;
     a_server_back_before_it_answered_is_found ReturnsUnprobed 300;
-    a_connection_handed_on_in_a_transaction_is_found TransactionHandedOn 300;
+    a_connection_handed_on_in_a_transaction_is_found TransactionHandedOn 1000;
     an_answer_that_overtakes_one_to_a_subscription_is_found NoticeOvertaken 300;
     a_connection_for_clients_of_both_versions_is_found VersionsMixed 300;
 }
