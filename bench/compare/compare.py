@@ -124,20 +124,24 @@ class Bench:
         with Share(self.arguments.share) as limit:
             command = peer.command(workload, place)
             with running(command, {self.proxy_cpu}, self.port, limit):
-                run = subprocess.run(
-                    ["nice", "-n", str(measure.NICE), self.binaries / "weir-bench", "run",
-                     f"127.0.0.1:{self.port}", "--rate", f"{rate:.0f}", "--json", out,
-                     "--duration", str(self.arguments.tail_seconds),
-                     "--warmup", str(self.arguments.warmup), "--cpus", str(self.load_cpu),
-                     *workload.open_load_arguments()],
-                    capture_output=True, text=True, check=False, timeout=60)
-        if run.returncode != 0:
-            raise RuntimeError((run.stderr or run.stdout).strip()[:300])
+                # Not every peer reads where it has written.
+                self.weir_bench(self.port, workload, "--rate", f"{rate:.0f}", "--json", out,
+                                "--duration", str(self.arguments.tail_seconds), "--warmup",
+                                str(self.arguments.warmup), "--verify", "off", "--no-prefill")
         taken = json.loads(out.read_text())
         found = {f"{name}_us": taken["response"][f"{name}_ns"] / 1000
                  for name in ("p50", "p99", "p999") if taken["response"][f"{name}_ns"] is not None}
         return found | {"rate": rate, "grade": taken["verdict"]["grade"],
                         "findings": [each["text"] for each in taken["verdict"]["findings"]]}
+
+    def weir_bench(self, port: int, workload: Workload, *arguments: object) -> None:
+        """A run of our own generator. It also writes the keys, unless it is told not to."""
+        command = ["nice", "-n", str(measure.NICE), self.binaries / "weir-bench", "run",
+                   f"127.0.0.1:{port}", "--cpus", str(self.load_cpu),
+                   *workload.open_load_arguments(), *map(str, arguments)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if run.returncode != 0:
+            raise RuntimeError((run.stderr or run.stdout).strip()[:300])
 
     def observe(self, peer: Peer, workload: Workload, servers: list[int], share: int) -> dict:
         """A run of its own for what disturbs: system calls, and how requests reach the servers."""
@@ -224,6 +228,9 @@ def attempt(what: str, kept: list[dict], run) -> None:
 def tails(bench: Bench, peers: list[Peer], servers: Servers, samples: dict) -> dict:
     """Every peer at half of what it can do, and at half of what the reference can do."""
     kept: dict[str, dict[str, list[dict]]] = {}
+    for workload in table.TAIL:
+        for port in servers.ports(workload):
+            bench.weir_bench(port, workload, "--rate", 1000, "--duration", 0.2, "--warmup", 0)
     for number in range(bench.arguments.rounds):
         for workload in table.TAIL:
             turn = [peer for peer in peers if peer.takes(workload)]

@@ -39,7 +39,7 @@ class Workload:
         return arguments + (["--memcache"] if self.memcache else [])
 
     def open_load_arguments(self) -> list[str]:
-        """What `weir-bench run` is told. It has its own keys, which it writes before."""
+        """What `weir-bench run` is told. It has its own keys."""
         size = f"values.size={self.value_size}"
         return ["--connections", str(self.connections), "--set", f"keys.count={self.keys}",
                 "--set", size, "--set", "commands={get=1}",
