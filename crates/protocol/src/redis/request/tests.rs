@@ -490,8 +490,8 @@ fn memory_of_a_rare_request_goes_back() {
     super::parse(&mut state, &stream, &Limits::default(), &mut scratch);
     assert_eq!(scratch.keys.len(), 200_000);
     super::parse(&mut state, b"PING\r\n", &Limits::default(), &mut scratch);
-    assert!(scratch.keys.capacity() <= crate::SCRATCH_KEPT_MAX);
-    assert!(scratch.arguments.capacity() <= crate::SCRATCH_KEPT_MAX);
+    assert!(scratch.keys.capacity() <= crate::request::SCRATCH_KEPT_MAX);
+    assert!(scratch.arguments.capacity() <= crate::request::SCRATCH_KEPT_MAX);
 }
 
 #[test]
