@@ -81,7 +81,7 @@ pub enum Progress<'a> {
     Interval(u64, &'a Record),
 }
 
-/// What a run gives besides its intervals.
+/// What a run, or a thread's or an agent's part of it, gives besides its intervals.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RunEnd {
     /// What was wrong with it, if it did not go to its end.
@@ -100,32 +100,31 @@ pub struct RunEnd {
     pub pinned: bool,
 }
 
+impl RunEnd {
+    /// Of a run of which no part has ended yet.
+    pub fn empty() -> RunEnd {
+        RunEnd { pinned: true, ..RunEnd::default() }
+    }
+
+    /// Adds a part. What was wrong with the first is told of the whole.
+    pub fn add(&mut self, part: RunEnd) {
+        if let Some(why) = part.partial {
+            self.partial.get_or_insert(why);
+        }
+        self.examples.extend(part.examples);
+        self.measured_s = self.measured_s.max(part.measured_s);
+        self.prefill_failed += part.prefill_failed;
+        self.nodelay.0 += part.nodelay.0;
+        self.nodelay.1 += part.nodelay.1;
+        self.event_base = part.event_base;
+        self.pinned &= part.pinned;
+    }
+}
+
 enum Message {
     /// A phase is over for one thread.
     Ready(Result<(), String>),
-    Done(Box<ThreadEnd>),
-}
-
-struct ThreadEnd {
-    result: Result<(), String>,
-    examples: Vec<String>,
-    measured_s: f64,
-    prefill_failed: u64,
-    nodelay: (u32, u32),
-    pinned: bool,
-}
-
-impl ThreadEnd {
-    fn new(pinned: bool) -> ThreadEnd {
-        ThreadEnd {
-            result: Ok(()),
-            examples: Vec::new(),
-            measured_s: 0.0,
-            prefill_failed: 0,
-            nodelay: (0, 0),
-            pinned,
-        }
-    }
+    Done(Box<RunEnd>),
 }
 
 /// What the threads share with the caller.
@@ -283,18 +282,10 @@ impl Lead<'_> {
     }
 
     fn collect(&mut self, prepared: Result<(), String>) -> Result<RunEnd, String> {
-        let mut run = RunEnd { pinned: true, ..RunEnd::default() };
+        let mut run = RunEnd::empty();
         for _ in 0..self.threads {
             let Ok(Message::Done(end)) = self.messages.recv() else { break };
-            if let Err(why) = end.result {
-                run.partial.get_or_insert(why);
-            }
-            run.examples.extend(end.examples);
-            run.measured_s = run.measured_s.max(end.measured_s);
-            run.prefill_failed += end.prefill_failed;
-            run.nodelay.0 += end.nodelay.0;
-            run.nodelay.1 += end.nodelay.1;
-            run.pinned &= end.pinned;
+            run.add(*end);
         }
         prepared?;
         if self.shared.options.stop.load(Ordering::Relaxed) {
@@ -339,7 +330,7 @@ fn thread_main<B, F>(
     (make, counters_of): (F, fn(&B) -> event::Counters),
     messages: &Sender<Message>,
     outlet: &Outlet,
-) -> ThreadEnd
+) -> RunEnd
 where
     B: EventBase<Socket = OwnedFd>,
     F: Fn() -> std::io::Result<B>,
@@ -360,24 +351,24 @@ where
     let total = plan.settings.connections;
     let connections = total / threads as u32 + u32::from((index as u32) < total % threads as u32);
     let driver = Driver::new(plan.clone(), part, connections);
-    let mut end = ThreadEnd::new(pinned);
+    let mut end = RunEnd { pinned, ..RunEnd::default() };
     let made = make().map(|base| {
         let address = options.address.clone();
         let looks = Looks { nodelay_of, counters_of };
         Worker::new(base, driver, address, looks, options.spin, plan.ops.len())
     });
     let mut worker =
-        made.map_err(|error| end.result = Err(format!("the event base: {error}"))).ok();
+        made.map_err(|error| end.partial = Some(format!("the event base: {error}"))).ok();
     let connect = |worker: &mut Worker<B>| worker.connect(connections as usize, PATIENCE);
     let prefill = |worker: &mut Worker<B>| match plan.settings.prefill {
         true => worker.prefill(PATIENCE.max(plan.timeout), &options.stop),
         false => Ok(()),
     };
     for phase in [&connect as &dyn Fn(&mut Worker<B>) -> Result<(), String>, &prefill] {
-        if let (Ok(()), Some(worker)) = (&end.result, &mut worker) {
-            end.result = phase(worker);
+        if let (None, Some(worker)) = (&end.partial, &mut worker) {
+            end.partial = phase(worker).err();
         }
-        let _ = messages.send(Message::Ready(end.result.clone()));
+        let _ = messages.send(Message::Ready(end.partial.clone().map_or(Ok(()), Err)));
         shared.barrier.wait();
         if shared.abandoned.load(Ordering::Relaxed) {
             return end;
@@ -391,7 +382,7 @@ where
     let start = Time::from_ns(chosen.err().unwrap_or(mine));
     match worker.load(start, outlet, &options.stop) {
         Ok(measured) => end.measured_s = measured.as_secs_f64(),
-        Err(error) => end.result = Err(format!("the event base failed: {error}")),
+        Err(error) => end.partial = Some(format!("the event base failed: {error}")),
     }
     end.examples = worker.driver().examples().to_vec();
     end.prefill_failed = worker.driver().prefill_failed();

@@ -169,8 +169,8 @@ struct Merging {
 
 impl Merging {
     fn new(names: Vec<String>) -> Merging {
-        let run = RunEnd { pinned: true, ..RunEnd::default() };
-        Merging { reached: vec![0; names.len()], names, open: BTreeMap::new(), run }
+        let reached = vec![0; names.len()];
+        Merging { reached, names, open: BTreeMap::new(), run: RunEnd::empty() }
     }
 
     fn take(
@@ -189,13 +189,19 @@ impl Merging {
             }
             other => {
                 self.reached[number] = u64::MAX;
-                match other {
-                    Ok(Report::End(end)) => match *end {
-                        Ok(end) => add_end(&mut self.run, end, name),
-                        Err(why) => self.run.partial = Some(format!("agent {name}: {why}")),
-                    },
-                    Ok(_) => self.run.partial = Some(format!("agent {name} has lost the thread")),
-                    Err(why) => self.run.partial = Some(format!("agent {name}: {why}")),
+                let end = match other {
+                    Ok(Report::End(end)) => *end,
+                    Ok(_) => Err("has lost the thread".to_owned()),
+                    Err(why) => Err(why),
+                };
+                match end {
+                    Ok(mut end) => {
+                        end.partial = end.partial.map(|why| format!("agent {name}: {why}"));
+                        self.run.add(end);
+                    }
+                    Err(why) => {
+                        self.run.partial.get_or_insert(format!("agent {name}: {why}"));
+                    }
                 }
             }
         }
@@ -207,17 +213,4 @@ impl Merging {
         }
         Ok(())
     }
-}
-
-fn add_end(run: &mut RunEnd, end: RunEnd, name: &str) {
-    if let Some(why) = end.partial {
-        run.partial = Some(format!("agent {name}: {why}"));
-    }
-    run.examples.extend(end.examples);
-    run.measured_s = run.measured_s.max(end.measured_s);
-    run.prefill_failed += end.prefill_failed;
-    run.nodelay.0 += end.nodelay.0;
-    run.nodelay.1 += end.nodelay.1;
-    run.pinned &= end.pinned;
-    run.event_base = end.event_base;
 }
