@@ -1,12 +1,13 @@
 //! The two wire protocols, pure: requests are parsed, responses are framed, split requests are
 //! encoded and their responses joined. Bytes in, bytes out; no socket, no clock, no server.
 //!
-//! The rest of Weir sees one [`Protocol`] value and the types that are named here, and needs no word
-//! of either protocol. What a command looks like is a row of a table (`redis/commands.rs`,
-//! `memcache/commands.rs`). Invariants: a parser looks at each byte a bounded number of times,
-//! however the stream is cut; nothing is allocated for a length that was only declared; and what is
-//! forwarded is framed by the server exactly as it was framed here, because whatever is not in
-//! canonical form is rewritten or refused.
+//! The rest of Weir sees one [`Protocol`] value and the types that are named here (of requests in
+//! `request.rs`, of responses in `response.rs`), and needs no word of either protocol.
+//! What a command looks like is a row of a table (`redis/commands.rs`, `memcache/commands.rs`).
+//! Invariants: a parser looks at each byte a bounded number of times, however the stream is cut;
+//! nothing is allocated for a length that was only declared; and what is forwarded is framed by the
+//! server exactly as it was framed here, because whatever is not in canonical form is rewritten or
+//! refused.
 
 #![forbid(unsafe_code)]
 
